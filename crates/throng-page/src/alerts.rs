@@ -55,28 +55,21 @@ struct ReceiverRow {
 pub(crate) struct AlertLine {
     pub(crate) message: String,
     pub(crate) when: String,
-    pub(crate) is_resolved: bool,
 }
 
-/// The alerts for another page: open ones, and resolved ones if wanted.
-pub(crate) fn lines(list: &AlertList, with_resolved: bool) -> Vec<AlertLine> {
-    shown(list, with_resolved).map(line).collect()
+/// The open alerts for another page. The page of the alerts has the resolved ones too.
+pub(crate) fn lines(list: &AlertList) -> Vec<AlertLine> {
+    shown(list).map(line).collect()
 }
 
-fn shown(list: &AlertList, with_resolved: bool) -> impl Iterator<Item = &AlertItem> {
-    list.alerts.iter().filter(move |alert| with_resolved || alert.resolved_at.is_none())
+fn shown(list: &AlertList) -> impl Iterator<Item = &AlertItem> {
+    list.alerts.iter().filter(|alert| alert.resolved_at.is_none())
 }
 
-/// The note below a list that does not show all alerts, such as `20 of 1,950 open alerts`, or
-/// `20 of 1,950 alerts, 3 open`; `None` if all are shown.
-pub(crate) fn truncation_note(list: &AlertList, with_resolved: bool) -> Option<String> {
-    let shown = shown(list, with_resolved).count() as u64;
-    let (shown_text, open) = (count(shown), count(list.open));
-    match with_resolved {
-        true => (shown < list.total)
-            .then(|| format!("{shown_text} of {} alerts, {open} open", count(list.total))),
-        false => (shown < list.open).then(|| format!("{shown_text} of {open} open alerts")),
-    }
+/// The note below a list that does not show all open alerts, such as `20 of 1,950 open alerts`; `None` if all are shown.
+pub(crate) fn truncation_note(list: &AlertList) -> Option<String> {
+    let shown = shown(list).count() as u64;
+    (shown < list.open).then(|| format!("{} of {} open alerts", count(shown), count(list.open)))
 }
 
 fn line(alert: &AlertItem) -> AlertLine {
@@ -86,7 +79,6 @@ fn line(alert: &AlertItem) -> AlertLine {
         // Most messages do not name it: `version 2 is held: …`.
         message: format!("{}: {}{times}", alert.subject, alert.message),
         when: show::when(alert.last_at),
-        is_resolved: alert.resolved_at.is_some(),
     }
 }
 
@@ -197,22 +189,20 @@ mod tests {
 
     #[test]
     fn a_truncated_list_says_so() {
-        assert_eq!(truncation_note(&list(20, 20, 20, 500), false), None);
-        let note = truncation_note(&list(20, 20, 1_950, 2_000), false);
+        assert_eq!(truncation_note(&list(20, 20, 20, 500)), None);
+        let note = truncation_note(&list(20, 20, 1_950, 2_000));
         assert_eq!(note.as_deref(), Some("20 of 1,950 open alerts"));
-        assert_eq!(truncation_note(&list(20, 3, 3, 20), true), None);
-        let note = truncation_note(&list(20, 3, 3, 1_950), true);
-        assert_eq!(note.as_deref(), Some("20 of 1,950 alerts, 3 open"));
-        assert_eq!(lines(&list(20, 3, 3, 1_950), false).len(), 3);
+        assert_eq!(truncation_note(&list(20, 3, 3, 1_950)), None);
+        assert_eq!(lines(&list(20, 3, 3, 1_950)).len(), 3);
     }
 
     #[test]
     fn an_alert_on_another_page_names_its_object() {
         let mut list = list(1, 1, 1, 1);
         list.alerts[0].subject = "buyers-on-meta".to_owned();
-        assert_eq!(lines(&list, false)[0].message, "buyers-on-meta: held");
+        assert_eq!(lines(&list)[0].message, "buyers-on-meta: held");
         list.alerts[0].count = 3;
-        assert_eq!(lines(&list, false)[0].message, "buyers-on-meta: held (3 times)");
+        assert_eq!(lines(&list)[0].message, "buyers-on-meta: held (3 times)");
     }
 
     #[test]

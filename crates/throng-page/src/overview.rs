@@ -125,8 +125,8 @@ pub fn page(view: OverviewView, now: Timestamp) -> Rendered {
     let pages = ["/audiences", "/audiences", "/activation", "/activation", "/budgets", "/budgets"];
     let page = Overview {
         cards: figures.into_iter().zip(pages).map(|(card, link)| linked(card, link)).collect(),
-        more_alerts: alerts::truncation_note(&alerts, false),
-        alerts: alerts::lines(&alerts, false),
+        more_alerts: alerts::truncation_note(&alerts),
+        alerts: alerts::lines(&alerts),
         spend: budgets.as_ref().map(|budgets| {
             chart::meter(&[
                 ("actual", share_of_budgets(budgets, &|s| s.actual_micros.0)),
