@@ -283,8 +283,7 @@ pub(crate) fn requeue(task: &ActivationTask, is_replaced: bool) -> Option<Action
         post: format!("/v1/tasks/{}/requeue", task.id),
         body: "{}".to_owned(),
         confirm: format!(
-            "Queue task {} of {} again? {} of its {} batches are left to send, and the backoff of \
-             {} ends.",
+            "Queue task {} of {} again? Batches left to send: {} of {}; the backoff of {} ends.",
             task.id,
             task.sync,
             task.batches.saturating_sub(task.batches_done),
@@ -340,7 +339,7 @@ mod tests {
         assert!(html.contains("id=\"next\"") && !html.contains("id=\"previous\""), "{html}");
         assert_eq!(html.matches("data-post=\"/v1/tasks/7/requeue\"").count(), 1, "{html}");
         assert!(!html.contains("/v1/tasks/8/requeue"), "{html}");
-        assert!(html.contains("3 of its 4 batches are left to send"), "{html}");
+        assert!(html.contains("Batches left to send: 3 of 4; the backoff of d ends."), "{html}");
         assert!(!html.contains("<b>") && !html.contains("value=\"\"x"), "escaped: {html}");
     }
 
