@@ -1,6 +1,7 @@
 //! Whether the result of a finished task can be trusted.
 
 use throng_delivered::{REFUSAL, SKIP_NO_IDENTIFIERS, SKIP_SAME_EXTERN_ID, USABLE};
+use throng_model::count;
 use throng_store::{Batch, Operation, ReasonCounts, SyncRun, Verdict};
 
 use crate::sending::{NOT_CONFIRMED, REMOVAL_NOT_CONFIRMED};
@@ -185,11 +186,11 @@ fn refused_columns(normalised: &ReasonCounts, members: u64) -> impl Iterator<Ite
         let is_suspect = is_telling(refused, members)
             && refused * 100 >= all * SUSPECT_UNUSABLE_PERCENT;
         is_suspect.then(|| {
-            let reasons: Vec<String> =
-                reasons.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+            let of_reason = |(reason, rows): &(&str, u64)| format!("{reason} {}", count(*rows));
+            let reasons: Vec<String> = reasons.iter().map(of_reason).collect();
+            let (refused, all, why) = (count(refused), count(all), reasons.join(", "));
             format!(
-                "{refused} of {all} values of {key} were refused and not sent ({}); check the sync's identifiers.sql",
-                reasons.join(", ")
+                "{refused} of {all} values of {key} were refused and not sent ({why}); check the sync's identifiers.sql"
             )
         })
     })

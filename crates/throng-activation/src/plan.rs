@@ -1,6 +1,6 @@
 //! Plans a run: its batches, and whether it waits for approval.
 
-use throng_model::{AudienceName, DestinationName, SyncMode, SyncName};
+use throng_model::{AudienceName, DestinationName, SyncMode, SyncName, count};
 use throng_store::{Hold, HoldCause, NewRun, Operation, ReasonCounts};
 
 use crate::{PlanMeta, RunUsers};
@@ -128,6 +128,7 @@ fn exceeds_guard(facts: &PlanFacts<'_>) -> Option<Hold> {
         Some(users) => {
             let is_over = u128::from(removed) * 100 > u128::from(users) * u128::from(percent);
             is_over.then(|| {
+                let (removed, users) = (count(removed), count(users));
                 format!(
                     "{removed} of the {users} users delivered so far would be removed, more than \
                      max_removed_percent = {percent} allows; approve the run if that is intended"

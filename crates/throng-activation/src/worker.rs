@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use throng_delivered::SKIP_NO_IDENTIFIERS;
 use throng_membership::MembershipIndex;
-use throng_model::{Clock, HashSeed, HashedIdentifier};
+use throng_model::{Clock, HashSeed, HashedIdentifier, count, counted};
 use throng_store::{
     AlertKind, Batch, BatchState, HistoryEntry, HistoryEvent, Ledger, LedgerError, NewAlert,
     Operation, Task, TaskState,
@@ -342,10 +342,10 @@ impl Worker {
         let why = format!(
             "version {}: {} read, {} sent, {} skipped, {} rejected",
             run.to_version,
-            run.read,
-            run.sent,
-            run.skipped.values().sum::<u64>(),
-            run.rejected.values().sum::<u64>()
+            count(run.read),
+            count(run.sent),
+            count(run.skipped.values().sum()),
+            count(run.rejected.values().sum())
         );
         self.record_history(task, HistoryEvent::Delivered, why).await?;
         Ok(TaskOutcome::Completed)
@@ -391,16 +391,13 @@ impl Worker {
                 }
                 (None, Advice::Recreate | Advice::None) => String::new(),
             };
-            let message = format!("{} consecutive failures, the last: {why}.{next}", task.failures);
-            let alert =
-                NewAlert { kind: AlertKind::TaskFailed, subject: task.sync.to_string(), message };
-            self.ledger.raise_alert(&alert, now).await?;
+            let failures = counted(u64::from(task.failures), "consecutive failure");
+            let message = format!("{failures}, the last: {why}.{next}");
+            let (kind, subject) = (AlertKind::TaskFailed, task.sync.to_string());
+            self.ledger.raise_alert(&NewAlert { kind, subject, message }, now).await?;
         }
         if decision.counts {
-            let what = match has_failed {
-                true => HistoryEvent::Failed,
-                false => HistoryEvent::TryFailed,
-            };
+            let what = if has_failed { HistoryEvent::Failed } else { HistoryEvent::TryFailed };
             self.record_history(&task, what, why).await?;
         }
         Ok(if has_failed { TaskOutcome::Failed } else { TaskOutcome::Rescheduled })

@@ -1,5 +1,7 @@
 //! Operations on runs and tasks.
 
+use std::collections::{HashMap, HashSet};
+
 use throng_activation::RunScope;
 use throng_api::{
     ActivationRun, ActivationTask, ActivationTaskState, RunRequested, TaskDetail, TaskList,
@@ -132,6 +134,38 @@ pub async fn visible_task(operations: &Operations, id: TaskId) -> Result<Task, L
         true => Ok(task),
         false => Err(LedgerError::not_found("task", id)),
     }
+}
+
+/// Those of the failed tasks that a newer run of their sync replaces, so that they cannot be queued again. Reads the
+/// newest run of each of their syncs.
+///
+/// # Errors
+/// [`LedgerError`].
+pub async fn replaced_tasks(
+    operations: &Operations,
+    tasks: &[&ActivationTask],
+) -> Result<HashSet<TaskId>, LedgerError> {
+    let mut newest: HashMap<&SyncName, Option<SyncRunId>> = HashMap::new();
+    let mut replaced = HashSet::new();
+    for task in tasks {
+        if task.state != ActivationTaskState::Failed {
+            continue;
+        }
+        let known = newest.get(&task.sync).copied();
+        let newest_run = match known {
+            Some(run) => run,
+            None => {
+                let runs = operations.ledger.runs(Some(&task.sync), 1).await?;
+                let run = runs.first().map(|run| run.id);
+                newest.insert(&task.sync, run);
+                run
+            }
+        };
+        if newest_run.is_some_and(|newest| newest > task.run) {
+            replaced.insert(task.id);
+        }
+    }
+    Ok(replaced)
 }
 
 /// A run of the caller's workspace, as [`visible_task`].

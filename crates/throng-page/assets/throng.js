@@ -6,6 +6,19 @@
   let pending = false, busy = false;
   const isTyping = () => document.activeElement && document.activeElement.matches("main input, main select");
 
+  // Replaces the content, and keeps what a reader would lose with it: the scroll positions of tables, and the focus on
+  // the same link, field or button.
+  function replace(old, fresh) {
+    const scrolled = [...old.querySelectorAll(".scroll")].map((box) => box.scrollLeft);
+    const keyOf = (element) => element.id || element.getAttribute("href") || [element.dataset.post, element.dataset.body].join(" ");
+    const focused = old.contains(document.activeElement) && document.activeElement;
+    old.replaceWith(fresh);
+    fresh.querySelectorAll(".scroll").forEach((box, at) => { if (scrolled[at]) box.scrollLeft = scrolled[at]; });
+    if (!focused) return;
+    const same = [...fresh.querySelectorAll("a[href], button")].find((element) => keyOf(element) === keyOf(focused));
+    if (same) same.focus({ preventScroll: true });
+  }
+
   async function refresh() {
     if (busy || isTyping()) { pending = true; return; }
     busy = true; pending = false;
@@ -14,7 +27,7 @@
       if (response.ok) {
         const page = new DOMParser().parseFromString(await response.text(), "text/html");
         const fresh = page.querySelector("main"), old = document.querySelector("main");
-        if (fresh && old && fresh.innerHTML !== old.innerHTML) old.replaceWith(fresh);
+        if (fresh && old && fresh.innerHTML !== old.innerHTML) replace(old, fresh);
         document.body.dataset.refreshed = String(Number(document.body.dataset.refreshed || 0) + 1);
       } else if (response.status === 401) {
         location.reload(); // the session has ended: the node shows the sign-in page
@@ -38,8 +51,11 @@
       pending = true;
       return;
     }
-    button.textContent = (body && body.error && body.error.message) || "The request failed: try again";
     button.disabled = false;
+    const error = body && body.error;
+    const message = (error && error.message) || "The request failed: try again";
+    window.alert(error && error.help ? `${message}. ${error.help}` : message);
+    pending = true; // what is shown may be outdated
   });
 
   const stream = new EventSource("/v1/stream");

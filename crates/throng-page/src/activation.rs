@@ -47,6 +47,8 @@ pub struct TaskView {
     pub receipts: Vec<ActivationReceipt>,
     /// `None` until the task is done and checked.
     pub check: Option<ActivationCheck>,
+    /// Whether a newer run of its sync replaces it, so that it cannot be queued again.
+    pub is_replaced: bool,
 }
 
 #[derive(Template)]
@@ -173,12 +175,13 @@ pub fn list(view: &ActivationView, now: Timestamp) -> Rendered {
         cards: vec![
             card("tasks-running", tasks(ActivationTaskState::Running), "tasks running"),
             card("tasks-queued", tasks(ActivationTaskState::Queued), "queued"),
+            card("tasks-held", tasks(ActivationTaskState::Held), "held"),
             card("tasks-done", tasks(ActivationTaskState::Done), "done"),
             card("tasks-failed", tasks(ActivationTaskState::Failed), "failed"),
             card("alerts-open", count(view.alerts.open), "open alerts"),
         ],
-        alerts: alerts::lines(&view.alerts, true),
-        more_alerts: alerts::truncation_note(&view.alerts, true),
+        alerts: alerts::lines(&view.alerts),
+        more_alerts: alerts::truncation_note(&view.alerts),
         is_truncated: view.runs.len() >= MAX_RUNS as usize,
         paused: paused(&view.syncs),
         removals: view.removals.iter().map(|open| syncs::removal_row(open, now)).collect(),
@@ -228,7 +231,7 @@ impl One {
 /// # Errors
 /// [`RenderError`](crate::RenderError).
 pub fn task(view: &TaskView, now: Timestamp) -> Rendered {
-    let TaskView { task, run, receipts, check } = view;
+    let TaskView { task, run, receipts, check, is_replaced } = view;
     let (state, tone) = show::task(task.state);
     let skipped = run.skipped.iter().map(|(why, rows)| ("skipped", why.clone(), count(*rows)));
     let rejected = run.rejected.iter().map(|(why, rows)| ("rejected", why.clone(), count(*rows)));
@@ -245,7 +248,7 @@ pub fn task(view: &TaskView, now: Timestamp) -> Rendered {
         state,
         tone,
         error: task.last_error.clone().filter(|_| task.state != ActivationTaskState::Done),
-        action: work::approve(run).or_else(|| work::requeue(task)),
+        action: work::approve(run).or_else(|| work::requeue(task, *is_replaced)),
         cards: vec![
             card("batches", format!("{} of {}", task.batches_done, task.batches), batches_done),
             card("read", count(run.read), "read"),

@@ -5,7 +5,7 @@ use throng_api::{
     ALERT_STATES, AlertDelivery, AlertDeliveryState, AlertEventName, AlertItem, AlertList,
     AlertReceiver, ListQuery,
 };
-use throng_model::Timestamp;
+use throng_model::{Timestamp, counted};
 
 use crate::Rendered;
 use crate::lists::Controls;
@@ -55,37 +55,30 @@ struct ReceiverRow {
 pub(crate) struct AlertLine {
     pub(crate) message: String,
     pub(crate) when: String,
-    pub(crate) is_resolved: bool,
 }
 
-/// The alerts for another page: open ones, and resolved ones if wanted.
-pub(crate) fn lines(list: &AlertList, with_resolved: bool) -> Vec<AlertLine> {
-    shown(list, with_resolved).map(line).collect()
+/// The open alerts for another page. The page of the alerts has the resolved ones too.
+pub(crate) fn lines(list: &AlertList) -> Vec<AlertLine> {
+    shown(list).map(line).collect()
 }
 
-fn shown(list: &AlertList, with_resolved: bool) -> impl Iterator<Item = &AlertItem> {
-    list.alerts.iter().filter(move |alert| with_resolved || alert.resolved_at.is_none())
+fn shown(list: &AlertList) -> impl Iterator<Item = &AlertItem> {
+    list.alerts.iter().filter(|alert| alert.resolved_at.is_none())
 }
 
-/// The note below a list that does not show all alerts, such as `20 of 1,950 open alerts`, or
-/// `20 of 1,950 alerts, 3 open`; `None` if all are shown.
-pub(crate) fn truncation_note(list: &AlertList, with_resolved: bool) -> Option<String> {
-    let shown = shown(list, with_resolved).count() as u64;
-    let (shown_text, open) = (count(shown), count(list.open));
-    match with_resolved {
-        true => (shown < list.total)
-            .then(|| format!("{shown_text} of {} alerts, {open} open", count(list.total))),
-        false => (shown < list.open).then(|| format!("{shown_text} of {open} open alerts")),
-    }
+/// The note below a list that does not show all open alerts, such as `20 of 1,950 open alerts`; `None` if all are shown.
+pub(crate) fn truncation_note(list: &AlertList) -> Option<String> {
+    let shown = shown(list).count() as u64;
+    (shown < list.open).then(|| format!("{} of {} open alerts", count(shown), count(list.open)))
 }
 
 fn line(alert: &AlertItem) -> AlertLine {
     let times =
         if alert.count > 1 { format!(" ({} times)", count(alert.count)) } else { String::new() };
     AlertLine {
-        message: format!("{}{times}", alert.message),
+        // Most messages do not name it: `version 2 is held: …`.
+        message: format!("{}: {}{times}", alert.subject, alert.message),
         when: show::when(alert.last_at),
-        is_resolved: alert.resolved_at.is_some(),
     }
 }
 
@@ -96,14 +89,16 @@ fn line(alert: &AlertItem) -> AlertLine {
 /// [`RenderError`](crate::RenderError).
 pub fn page(list: AlertList, from: u32, query: ListQuery, now: Timestamp) -> Rendered {
     let shown = u64::from(from) + list.alerts.len() as u64;
-    let (total, open) = (count(list.total), count(list.open));
+    let open = count(list.open);
     let (mut newer, mut older) = (None, None);
-    let mut summary = format!("{total} alerts, {open} open");
-    if query.is_unfiltered() {
+    let mut summary = format!("{}, {open} open", counted(list.total, "alert"));
+    if query.is_unfiltered() && !list.alerts.is_empty() {
         let first = count(u64::from(from).saturating_add(1).min(shown));
         summary = format!("{first} to {} of {summary}", count(shown));
-        newer = (from > 0).then(|| from.saturating_sub(PAGE_ROWS));
         older = (shown < list.total).then(|| from.saturating_add(PAGE_ROWS));
+    }
+    if query.is_unfiltered() {
+        newer = (from > 0).then(|| from.saturating_sub(PAGE_ROWS));
     }
     let path = "/alerts";
     let page = List {
@@ -152,7 +147,8 @@ fn receiver_row(receiver: AlertReceiver, now: Timestamp) -> ReceiverRow {
         last_error: match receiver.failures {
             0 => String::new(),
             failures => format!(
-                "{failures} failed attempts, last error: {}{}",
+                "{}, last error: {}{}",
+                counted(u64::from(failures), "failed attempt"),
                 receiver.last_error.unwrap_or_default(),
                 next.unwrap_or_default()
             ),
@@ -193,13 +189,20 @@ mod tests {
 
     #[test]
     fn a_truncated_list_says_so() {
-        assert_eq!(truncation_note(&list(20, 20, 20, 500), false), None);
-        let note = truncation_note(&list(20, 20, 1_950, 2_000), false);
+        assert_eq!(truncation_note(&list(20, 20, 20, 500)), None);
+        let note = truncation_note(&list(20, 20, 1_950, 2_000));
         assert_eq!(note.as_deref(), Some("20 of 1,950 open alerts"));
-        assert_eq!(truncation_note(&list(20, 3, 3, 20), true), None);
-        let note = truncation_note(&list(20, 3, 3, 1_950), true);
-        assert_eq!(note.as_deref(), Some("20 of 1,950 alerts, 3 open"));
-        assert_eq!(lines(&list(20, 3, 3, 1_950), false).len(), 3);
+        assert_eq!(truncation_note(&list(20, 3, 3, 1_950)), None);
+        assert_eq!(lines(&list(20, 3, 3, 1_950)).len(), 3);
+    }
+
+    #[test]
+    fn an_alert_on_another_page_names_its_object() {
+        let mut list = list(1, 1, 1, 1);
+        list.alerts[0].subject = "buyers-on-meta".to_owned();
+        assert_eq!(lines(&list)[0].message, "buyers-on-meta: held");
+        list.alerts[0].count = 3;
+        assert_eq!(lines(&list)[0].message, "buyers-on-meta: held (3 times)");
     }
 
     #[test]
@@ -208,7 +211,12 @@ mod tests {
         assert!(html.contains("51 to 100 of 120 alerts, 3 open"), "{html}");
         assert!(html.contains("/alerts?from=0\"") && html.contains("/alerts?from=100\""), "{html}");
         let html = page(list(0, 0, 0, 0), 0, ListQuery::default(), Timestamp(0)).unwrap();
-        assert!(html.contains("0 to 0 of 0 alerts, 0 open"), "{html}");
+        assert!(html.contains(">0 alerts, 0 open<"), "{html}");
+        let html = page(list(1, 1, 1, 1), 0, ListQuery::default(), Timestamp(0)).unwrap();
+        assert!(html.contains(">1 to 1 of 1 alert, 1 open<"), "{html}");
+        // Alerts were deleted meanwhile, or the address is made up.
+        let html = page(list(0, 0, 3, 15), 100, ListQuery::default(), Timestamp(0)).unwrap();
+        assert!(html.contains(">15 alerts, 3 open<") && html.contains("id=\"newer\""), "{html}");
     }
 
     #[test]

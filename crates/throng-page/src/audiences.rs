@@ -211,7 +211,10 @@ pub fn one(view: AudienceView) -> Rendered {
     let refresh = audience.refresh.as_ref().map(|of| &of.refresh);
     let points = sizes.iter().map(|(at, members)| (at.0 as f64, *members as f64)).collect();
     let size_line = chart::Line { class: "b", points };
-    let served = current.map(|snapshot| snapshot.version);
+    // Without a snapshot no figure is known, not even that it is zero.
+    let of_current = |figure: &dyn Fn(&AudienceSnapshot) -> String| {
+        current.map_or_else(|| "–".to_owned(), figure)
+    };
     let (cron, time_zone) =
         schedule.unwrap_or_else(|| ("manual".to_owned(), "schedule".to_owned()));
     let open = refresh.filter(|refresh| {
@@ -244,15 +247,18 @@ pub fn one(view: AudienceView) -> Rendered {
         }),
         cards: vec![
             card("members", members(current), "members"),
-            card("version", served.unwrap_or(0), "version served"),
-            card("rows-read", count(current.map_or(0, |s| s.rows_read)), "rows read"),
-            card("null-keys", count(current.map_or(0, |s| s.null_keys)), "rows without a key"),
+            card("version", of_current(&|s| s.version.to_string()), "version served"),
+            card("rows-read", of_current(&|s| count(s.rows_read)), "rows read"),
+            card("null-keys", of_current(&|s| count(s.null_keys)), "rows without a key"),
             card("schedule", cron, time_zone),
             text_card("refreshed", refreshed(&audience), "last refresh"),
         ],
-        sizes: chart::lines(&[size_line], &|x| show::when(Timestamp(x as i64)), &|y| {
-            count(y as u64)
-        }),
+        sizes: chart::lines(
+            "Size over time",
+            &[size_line],
+            &|x| show::when(Timestamp(x as i64)),
+            &|y| count(y as u64),
+        ),
         sql,
         snapshots: snapshots.iter().map(|snapshot| snapshot_row(snapshot, current)).collect(),
         history: show::entries(&history),
@@ -398,6 +404,9 @@ mod tests {
         };
         let page = one(view).unwrap();
         assert!(page.contains("refresh 2 waits"), "{page}");
+        for figure in ["members", "version served", "rows read", "rows without a key"] {
+            assert!(page.contains(&format!("<b>–</b><span>{figure}</span>")), "{figure}: {page}");
+        }
     }
 
     #[test]

@@ -139,7 +139,8 @@ fn error(line: &BudgetReportLine) -> String {
 /// The texts of all currencies.
 fn by_currency(totals: &[BudgetReportLine], of: &dyn Fn(&BudgetReportLine) -> String) -> String {
     let texts: Vec<String> = totals.iter().map(of).collect();
-    if texts.is_empty() { "–".to_owned() } else { texts.join(" · ") }
+    // One dash says as much as one for each currency, and of an empty list.
+    if texts.iter().all(|text| text == "–") { "–".to_owned() } else { texts.join(" · ") }
 }
 
 /// Sums of one day: budget, actual, predicted and earned.
@@ -163,6 +164,8 @@ fn charts(report: &BudgetReport) -> Vec<CurrencyCharts> {
     }
     let of_currency = |(currency, days): (Currency, BTreeMap<&str, DaySums>)| {
         let label = |micros: f64| format!("{} {currency}", sum_of_money(Micros(micros as i64)));
+        let title = |of: &str| format!("{of} by day, {currency}");
+        let bars = ("b", "a");
         let pairs = |first: usize| -> Vec<(String, f64, f64)> {
             let pair = |(day, sums): (&&str, &DaySums)| {
                 // Month and day.
@@ -173,8 +176,8 @@ fn charts(report: &BudgetReport) -> Vec<CurrencyCharts> {
         };
         CurrencyCharts {
             currency: currency.as_str().to_owned(),
-            spend: chart::bar_pairs(&pairs(0), ("b", "a"), &label),
-            predicted: chart::bar_pairs(&pairs(2), ("b", "a"), &label),
+            spend: chart::bar_pairs(&title("Budget and actual spend"), &pairs(0), bars, &label),
+            predicted: chart::bar_pairs(&title("Predicted and earned"), &pairs(2), bars, &label),
         }
     };
     currencies.into_iter().map(of_currency).collect()
@@ -240,6 +243,7 @@ mod tests {
         let exact = BudgetReportLine { prediction_error_percent: Some(-0.01), ..totals[0].clone() };
         assert_eq!(error(&exact), "0.0 %");
         assert_eq!(by_currency(&[], &error), "–");
+        assert_eq!(by_currency(&totals, &|_| "–".to_owned()), "–");
         let report = BudgetReport {
             from: "2026-11-23".to_owned(),
             to: "2026-11-23".to_owned(),

@@ -8,7 +8,7 @@ use throng_api::{
 };
 use throng_model::{Currency, Micros, Timestamp};
 
-use crate::show::{self, Card, Entry, card, money, sum_of_money};
+use crate::show::{self, Card, Entry, card, count, money, sum_of_money};
 use crate::{Rendered, chart};
 
 /// One ad group with its spend of today.
@@ -26,11 +26,19 @@ pub struct AdGroupView {
     pub history: Vec<HistoryItem>,
 }
 
+/// The maximum number of listed ad groups: the page is read again whenever something is spent.
+pub const MAX_ROWS: usize = 500;
+
 #[derive(Template)]
 #[template(path = "budgets.html")]
-struct List {
+struct List<'a> {
     cards: Vec<Card>,
+    search: &'a str,
+    /// Whether there are ad groups, also if none matches.
+    has_ad_groups: bool,
     rows: Vec<Row>,
+    /// How many of the matching ad groups are shown; `None` if all are.
+    truncated: Option<String>,
     gates: Vec<GateRow>,
 }
 
@@ -52,7 +60,7 @@ struct GateRow {
     age: String,
 }
 
-impl List {
+impl List<'_> {
     fn menu_path(&self) -> &'static str {
         "/budgets"
     }
@@ -80,8 +88,8 @@ fn with_currency(state: &BudgetState, amount: Micros) -> String {
     format!("{} {}", money(amount), state.currency)
 }
 
-/// Sums of amounts by currency. Amounts of different currencies are never added. A sum that does not fit is shown as at
-/// least the largest amount.
+/// Sums of amounts by currency, `–` without ad groups. Amounts of different currencies are never added. A sum that does
+/// not fit is shown as at least the largest amount.
 pub(crate) fn sums(states: &[BudgetState], of: &dyn Fn(&BudgetState) -> i64) -> String {
     let mut sums: BTreeMap<Currency, i64> = BTreeMap::new();
     for state in states {
@@ -90,7 +98,8 @@ pub(crate) fn sums(states: &[BudgetState], of: &dyn Fn(&BudgetState) -> i64) -> 
     }
     let shown =
         |(currency, sum): (&Currency, &i64)| format!("{} {currency}", sum_of_money(Micros(*sum)));
-    sums.iter().map(shown).collect::<Vec<_>>().join(" · ")
+    let texts: Vec<String> = sums.iter().map(shown).collect();
+    if texts.is_empty() { "–".to_owned() } else { texts.join(" · ") }
 }
 
 /// The share of the budgets: computed by currency, then averaged over the currencies.
@@ -108,11 +117,23 @@ fn open_or_closed(state: &BudgetState) -> (&'static str, &'static str) {
     if state.open { ("open", "good") } else { ("closed", "bad") }
 }
 
-/// All ad groups, and the gates that report.
+/// The ad groups whose names contain the search, [`MAX_ROWS`] at most, with the sums of all ad groups, and the gates that
+/// report.
 ///
 /// # Errors
 /// [`RenderError`](crate::RenderError).
-pub fn list(states: &[BudgetState], gates: &[GateApplied], now: Timestamp) -> Rendered {
+pub fn list(
+    states: &[BudgetState],
+    gates: &[GateApplied],
+    search: &str,
+    now: Timestamp,
+) -> Rendered {
+    // Names have no upper case.
+    let search = search.trim();
+    let wanted = search.to_lowercase();
+    let found: Vec<&BudgetState> =
+        states.iter().filter(|state| state.name.as_str().contains(&wanted)).collect();
+    let (shown, all) = (found.len().min(MAX_ROWS), count(found.len() as u64));
     let sum = |of: &dyn Fn(&BudgetState) -> i64| sums(states, of);
     let page = List {
         cards: vec![
@@ -122,7 +143,11 @@ pub fn list(states: &[BudgetState], gates: &[GateApplied], now: Timestamp) -> Re
             card("over-total", sum(&past_budget), "delivered past the budgets"),
             card("open-count", states.iter().filter(|s| s.open).count(), "ad groups open"),
         ],
-        rows: states.iter().map(row).collect(),
+        search,
+        has_ad_groups: !states.is_empty(),
+        truncated: (shown < found.len())
+            .then(|| format!("The first {shown} of {all} ad groups. Search for the others.")),
+        rows: found.into_iter().take(MAX_ROWS).map(row).collect(),
         gates: gates.iter().map(|gate| gate_row(gate, now)).collect(),
     };
     page.render()
@@ -223,8 +248,8 @@ pub fn one(view: &AdGroupView) -> Rendered {
             card("in-flight", with_currency(state, state.in_flight_micros), "in flight"),
             card("projected", with_currency(state, state.projected_micros), "projected"),
         ],
-        live: chart::lines(&lines, &show::clock, &amount),
-        predicted: chart::bar_pairs(&pairs, ("b", "a"), &amount),
+        live: chart::lines("Spend today", &lines, &show::clock, &amount),
+        predicted: chart::bar_pairs("Predicted and actual spend", &pairs, ("b", "a"), &amount),
         rates: rate_rows(rates),
         history: show::entries(history),
     };
@@ -255,9 +280,8 @@ mod tests {
         assert!(rows.eq(expected), "{rates:?}");
     }
 
-    #[test]
-    fn amounts_of_different_currencies_are_never_added() {
-        let state = |name: &str, currency: &str, actual| BudgetState {
+    fn state(name: &str, currency: &str, actual: i64) -> BudgetState {
+        BudgetState {
             name: name.parse().unwrap(),
             open: true,
             reason: String::new(),
@@ -266,14 +290,41 @@ mod tests {
             actual_micros: Micros(actual),
             in_flight_micros: Micros(0),
             projected_micros: Micros(actual),
+        }
+    }
+
+    #[test]
+    fn a_long_list_is_truncated_and_searched() {
+        let states: Vec<BudgetState> =
+            (0..1_501).map(|number| state(&format!("group-{number:04}"), "USD", 10_000)).collect();
+        let shown = |search: &str| {
+            let html = list(&states, &[], search, Timestamp(0)).unwrap();
+            // The sums are those of all ad groups.
+            assert!(html.contains("<b>15.01 USD</b><span>actual</span>"), "{html}");
+            (html.matches("<tr data-name=").count(), html)
         };
+        let (rows, html) = shown("");
+        assert_eq!(rows, MAX_ROWS);
+        assert!(html.contains("The first 500 of 1,501 ad groups."), "{html}");
+        let (rows, html) = shown(" GROUP-15");
+        assert!(rows == 1 && html.contains("data-name=\"group-1500\""), "{html}");
+        assert!(!html.contains("id=\"truncated\""), "{html}");
+        let (rows, html) = shown("\"none");
+        assert!(rows == 0 && html.contains("Nothing matches."), "{html}");
+        assert!(!html.contains("value=\"\"none"), "escaped: {html}");
+        let html = list(&[], &[], "", Timestamp(0)).unwrap();
+        assert!(html.contains("The applied spec has no ad groups."), "{html}");
+    }
+
+    #[test]
+    fn amounts_of_different_currencies_are_never_added() {
         let states = [
             state("a", "USD", 1_000_000),
             state("b", "EUR", 2_000_000),
             state("c", "USD", 1_000_000),
         ];
         assert_eq!(sums(&states, &|s| s.actual_micros.0), "2.00 EUR · 2.00 USD");
-        assert_eq!(sums(&[], &|s| s.actual_micros.0), "");
+        assert_eq!(sums(&[], &|s| s.actual_micros.0), "–");
         let largest = [state("a", "USD", i64::MAX), state("b", "USD", 1)];
         assert_eq!(sums(&largest, &|s| s.actual_micros.0), "at least 9223372036854.78 USD");
         assert_eq!(share_of_budgets(&states, &|s| s.actual_micros.0), 0.375);

@@ -16,8 +16,10 @@ pub(crate) struct Line<'a> {
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// Lines over the time in UTC, which is said left of the labels. `x_label` and `y_label` turn values into text.
+/// Lines over the time in UTC, which is said left of the labels. `x_label` and `y_label` turn values into text. `title`:
+/// what screen readers say.
 pub(crate) fn lines(
+    title: &str,
     lines: &[Line<'_>],
     x_label: &dyn Fn(f64) -> String,
     y_label: &dyn Fn(f64) -> String,
@@ -34,7 +36,7 @@ pub(crate) fn lines(
         let share = if high > low { (value - low) / (high - low) } else { 0.5 };
         left + share * (WIDTH - left - RIGHT)
     };
-    let mut svg = open();
+    let mut svg = open(title);
     y_axis(&mut svg, left, top, y_label);
     let _ = write!(
         svg,
@@ -77,12 +79,13 @@ pub(crate) fn lines(
                 write!(svg, "<polyline class=\"{}\" points=\"{}\"/>", line.class, points.join(" "));
         }
     }
-    svg.push_str("</svg>");
+    svg.push_str("</svg></div>");
     svg
 }
 
-/// Pairs of bars, each pair with a label below.
+/// Pairs of bars, each pair with a label below. `title`: what screen readers say.
 pub(crate) fn bar_pairs(
+    title: &str,
     pairs: &[(String, f64, f64)],
     classes: (&str, &str),
     y_label: &dyn Fn(f64) -> String,
@@ -92,7 +95,7 @@ pub(crate) fn bar_pairs(
     }
     let top = nice_ceiling(pairs.iter().fold(0.0, |m, p| m.max(p.1).max(p.2)));
     let margin = left_margin(top, y_label);
-    let mut svg = open();
+    let mut svg = open(title);
     y_axis(&mut svg, margin, top, y_label);
     let pair_width = (WIDTH - margin - RIGHT) / pairs.len() as f64;
     let bar_width = (pair_width * 0.4).min(40.0);
@@ -117,15 +120,16 @@ pub(crate) fn bar_pairs(
             );
         }
     }
-    svg.push_str("</svg>");
+    svg.push_str("</svg></div>");
     svg
 }
 
-/// A horizontal meter: shares of the whole, each with a CSS class; the rest is grey. SVG, because the content
-/// security policy does not allow `style` attributes.
+/// A horizontal meter: shares of the whole, each with a CSS class; the rest is grey. Screen readers do not say it: the
+/// numbers are beside it. SVG, because the content security policy does not allow `style` attributes.
 pub(crate) fn meter(parts: &[(&str, f64)]) -> String {
-    let mut svg =
-        String::from("<svg class=\"meter\" viewBox=\"0 0 100 1\" preserveAspectRatio=\"none\">");
+    let mut svg = String::from(
+        "<svg class=\"meter\" viewBox=\"0 0 100 1\" preserveAspectRatio=\"none\" aria-hidden=\"true\">",
+    );
     let mut used = 0.0_f64;
     for (class, share) in parts {
         let share = if share.is_finite() { (share * 100.0).clamp(0.0, 100.0 - used) } else { 0.0 };
@@ -141,8 +145,11 @@ pub(crate) fn meter(parts: &[(&str, f64)]) -> String {
     svg
 }
 
-fn open() -> String {
-    format!("<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">")
+/// The start of a chart, in a box that scrolls where the page is too narrow for its labels.
+fn open(title: &str) -> String {
+    format!(
+        "<div class=\"scroll\"><svg class=\"chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\">"
+    )
 }
 
 fn empty() -> String {
@@ -214,7 +221,7 @@ mod tests {
     fn a_meter_never_overflows() {
         assert_eq!(
             meter(&[("a", 0.75), ("b", 0.75), ("c", f64::NAN)]),
-            "<svg class=\"meter\" viewBox=\"0 0 100 1\" preserveAspectRatio=\"none\">\
+            "<svg class=\"meter\" viewBox=\"0 0 100 1\" preserveAspectRatio=\"none\" aria-hidden=\"true\">\
              <rect class=\"a\" x=\"0.00\" width=\"75.00\" height=\"1\"/>\
              <rect class=\"b\" x=\"75.00\" width=\"25.00\" height=\"1\"/></svg>"
         );
@@ -222,13 +229,13 @@ mod tests {
 
     #[test]
     fn a_chart_without_data_says_so() {
-        assert!(lines(&[], &|_| String::new(), &|_| String::new()).contains("No data yet"));
+        assert!(lines("Size", &[], &|_| String::new(), &|_| String::new()).contains("No data yet"));
     }
 
     #[test]
     fn long_labels_of_the_y_axis_have_room() {
         let label = |value: f64| format!("{value:.2} USD");
-        let svg = bar_pairs(&[("11-27".into(), 1_118.92, 631.27)], ("a", "b"), &label);
+        let svg = bar_pairs("Spend", &[("11-27".into(), 1_118.92, 631.27)], ("a", "b"), &label);
         // The longest label has eleven characters; it ends 8 units before the axis.
         assert!(svg.contains("x1=\"100.0\""), "{svg}");
         assert!(
@@ -240,14 +247,14 @@ mod tests {
     #[test]
     fn an_axis_names_a_value_once() {
         let money = |micros: f64| format!("{:.2} USD", micros / 1e6);
-        let svg = bar_pairs(&[("11-27".into(), 0.0, 0.0)], ("a", "b"), &money);
+        let svg = bar_pairs("Spend", &[("11-27".into(), 0.0, 0.0)], ("a", "b"), &money);
         // At the bottom.
         assert!(svg.contains("y=\"218.0\" text-anchor=\"end\">0.00 USD</text>"), "{svg}");
         assert_eq!(svg.matches("USD</text>").count(), 1, "{svg}");
         assert_eq!(svg.matches("class=\"grid\"").count(), 1, "{svg}");
         let count = |value: f64| (value as u64).to_string();
         let line = Line { class: "a", points: vec![(0.0, 0.0), (1.0, 2.0)] };
-        let svg = lines(&[line], &|_| String::new(), &count);
+        let svg = lines("Size", &[line], &|_| String::new(), &count);
         for (value, times) in [(0, 1), (1, 1), (2, 1)] {
             assert_eq!(svg.matches(&format!(">{value}</text>")).count(), times, "{svg}");
         }
@@ -257,7 +264,7 @@ mod tests {
     fn the_time_axis_names_each_minute_once_and_its_zone() {
         let line = Line { class: "a", points: vec![(0.0, 0.0), (90.0, 2.0)] };
         let minute = |seconds: f64| format!("01:5{}", (seconds / 60.0) as u64);
-        let svg = lines(&[line], &minute, &|_| String::new());
+        let svg = lines("Size", &[line], &minute, &|_| String::new());
         assert_eq!(svg.matches(">UTC</text>").count(), 1, "{svg}");
         for label in [">01:50</text>", ">01:51</text>"] {
             assert_eq!(svg.matches(label).count(), 1, "{svg}");
@@ -267,7 +274,8 @@ mod tests {
     #[test]
     fn highest_value_is_drawn_at_the_top() {
         let line = Line { class: "a", points: vec![(0.0, 0.0), (1.0, 100.0)] };
-        let svg = lines(&[line], &|x| x.to_string(), &|y| y.to_string());
+        let svg = lines("Size", &[line], &|x| x.to_string(), &|y| y.to_string());
+        assert!(svg.contains("role=\"img\" aria-label=\"Size\">"), "{svg}");
         assert!(svg.contains("points=\"70.0,214.0 988.0,12.0\""), "{svg}");
     }
 }

@@ -2,7 +2,7 @@
 
 use askama::Template;
 use throng_api::{DecisionMade, DecisionRefusal};
-use throng_model::AudienceName;
+use throng_model::{AudienceName, counted};
 
 use crate::Rendered;
 
@@ -27,6 +27,8 @@ struct DecidePage<'a> {
 }
 
 struct Decision {
+    /// Such as `2 audiences`.
+    count: String,
     audiences: Vec<String>,
     rows: Vec<Row>,
 }
@@ -63,6 +65,7 @@ fn decision(DecisionView { audiences, decision }: DecisionView) -> Decision {
         why: refusal.why,
     };
     Decision {
+        count: counted(audiences.len() as u64, "audience"),
         audiences: audiences.iter().map(ToString::to_string).collect(),
         rows: allowed.chain(decision.refused.into_iter().map(refused)).collect(),
     }

@@ -82,9 +82,22 @@ impl Controls {
 
     /// The order of the list, if it is sorted by this field.
     pub(crate) fn arrow(&self, field: &str) -> &'static str {
+        if field.is_empty() {
+            return "";
+        }
         match self.sort().strip_prefix('-') {
             Some(descending) if descending == field => " ↓",
             None if self.sort() == field => " ↑",
+            _ => "",
+        }
+    }
+
+    /// The order as an attribute of the column's header, which says it to those who cannot see the arrow; empty if the
+    /// list is not sorted by this field.
+    pub(crate) fn aria_sort(&self, field: &str) -> &'static str {
+        match self.arrow(field) {
+            " ↑" => " aria-sort=\"ascending\"",
+            " ↓" => " aria-sort=\"descending\"",
             _ => "",
         }
     }
@@ -139,5 +152,9 @@ mod tests {
         assert_eq!(controls("", "-name").arrow("name"), " ↓");
         assert_eq!(controls("", "name").arrow("name"), " ↑");
         assert_eq!(controls("", "name").arrow("members"), "");
+        assert_eq!(controls("", "-name").aria_sort("name"), " aria-sort=\"descending\"");
+        assert_eq!(controls("", "name").aria_sort("name"), " aria-sort=\"ascending\"");
+        // A column that the list cannot be sorted by has no field.
+        assert_eq!(controls("", "").aria_sort(""), "");
     }
 }

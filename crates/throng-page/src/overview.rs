@@ -10,7 +10,7 @@ use throng_model::Timestamp;
 use crate::activation::count_of;
 use crate::alerts::{self, AlertLine};
 use crate::budgets::{share_of_budgets, sums};
-use crate::show::{self, Card, Entry, card, count, linked};
+use crate::show::{self, Card, Entry, card, count, linked, text_card};
 use crate::{Rendered, chart};
 
 /// The number of runs whose users are added up.
@@ -93,10 +93,11 @@ fn users_sent_label(runs: usize) -> String {
 /// The key figures of all ad groups.
 fn budget_figures(budgets: &[BudgetState]) -> [Card; 2] {
     let open = budgets.iter().filter(|budget| budget.open).count();
-    [
-        card("ad-groups-open", format!("{open} of {}", budgets.len()), "ad groups open"),
-        card("spend-today", sums(budgets, &|s| s.actual_micros.0), "actual spend today"),
-    ]
+    let spend = match budgets.is_empty() {
+        true => text_card("spend-today", "no ad groups".to_owned(), "actual spend today"),
+        false => card("spend-today", sums(budgets, &|s| s.actual_micros.0), "actual spend today"),
+    };
+    [card("ad-groups-open", format!("{open} of {}", budgets.len()), "ad groups open"), spend]
 }
 
 /// The overview.
@@ -124,8 +125,8 @@ pub fn page(view: OverviewView, now: Timestamp) -> Rendered {
     let pages = ["/audiences", "/audiences", "/activation", "/activation", "/budgets", "/budgets"];
     let page = Overview {
         cards: figures.into_iter().zip(pages).map(|(card, link)| linked(card, link)).collect(),
-        more_alerts: alerts::truncation_note(&alerts, false),
-        alerts: alerts::lines(&alerts, false),
+        more_alerts: alerts::truncation_note(&alerts),
+        alerts: alerts::lines(&alerts),
         spend: budgets.as_ref().map(|budgets| {
             chart::meter(&[
                 ("actual", share_of_budgets(budgets, &|s| s.actual_micros.0)),
@@ -169,6 +170,7 @@ mod tests {
         let html = page(view, Timestamp(0)).unwrap();
         assert!(html.contains("0 of 0") && html.contains("No activity yet."), "{html}");
         assert!(html.contains("<b>3</b><span>tasks running or queued"), "{html}");
+        assert!(html.contains("<b>no ad groups</b><span>actual spend today"), "{html}");
         for (path, name) in crate::MENU {
             assert!(html.contains(&format!("<a href=\"{path}\"")) && html.contains(name), "{name}");
         }

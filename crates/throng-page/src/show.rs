@@ -71,7 +71,8 @@ pub(crate) fn entries(history: &[HistoryItem]) -> Vec<Entry> {
     let entry = |item: &HistoryItem| Entry {
         when: when(item.at),
         subject: item.subject.clone(),
-        what: item.what.clone(),
+        // Some names of events have spaces, and some underscores; a page has one form of words.
+        what: item.what.replace('_', " "),
         why: item.why.clone(),
         actor: item.actor.clone().unwrap_or_default(),
     };
@@ -139,7 +140,8 @@ pub(crate) fn snapshot(state: AudienceSnapshotState) -> (&'static str, &'static 
     match state {
         AudienceSnapshotState::Held => ("held", "warn"),
         AudienceSnapshotState::Published => ("published", "good"),
-        AudienceSnapshotState::Rejected => ("rejected", "bad"),
+        // A person has decided: nothing is broken. The state of its audience has the same color.
+        AudienceSnapshotState::Rejected => ("rejected", "warn"),
     }
 }
 
@@ -185,6 +187,22 @@ mod tests {
         assert_eq!(money(Micros(100_000_000)), "100.00");
         assert_eq!(money(Micros(i64::MAX)), "9223372036854.78");
         assert_eq!([-4_999, -1_500_000].map(|micros| money(Micros(micros))), ["0.00", "-1.50"]);
+    }
+
+    #[test]
+    fn events_have_one_form_of_words() {
+        let item = |what: &str| HistoryItem {
+            at: Timestamp(0),
+            subject_kind: "sync".to_owned(),
+            subject: "s".to_owned(),
+            what: what.to_owned(),
+            why: "a_b".to_owned(),
+            actor: None,
+        };
+        let shown = entries(&[item("check_passed"), item("refresh requested")]);
+        let words: Vec<&str> = shown.iter().map(|entry| entry.what.as_str()).collect();
+        assert_eq!(words, ["check passed", "refresh requested"]);
+        assert_eq!(shown[0].why, "a_b");
     }
 
     #[test]

@@ -188,7 +188,8 @@ fn size_chart(sizes: &[&SyncSize]) -> String {
         line("a", |size| size.lower),
         line("c", |size| size.upper),
     ];
-    chart::lines(&lines, &|x| show::when(Timestamp(x as i64)), &|y| count(y as u64))
+    let title = "Users delivered and on the platform";
+    chart::lines(title, &lines, &|x| show::when(Timestamp(x as i64)), &|y| count(y as u64))
 }
 
 /// The page of one sync.

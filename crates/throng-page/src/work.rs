@@ -1,12 +1,14 @@
 //! The lists of all syncs, runs and tasks: searched, filtered, sorted, in pages.
 
+use std::collections::HashSet;
+
 use askama::Template;
 use throng_api::{
     ActivationMode, ActivationRun, ActivationRunState, ActivationTask, ActivationTaskState,
     BulkOffer, ListQuery, RUN_STATES, RunList, SYNC_STATES, SyncList, SyncSummary, TASK_STATES,
     TaskList,
 };
-use throng_model::Timestamp;
+use throng_model::{TaskId, Timestamp};
 
 use crate::Rendered;
 use crate::lists::Controls;
@@ -55,19 +57,38 @@ struct Cell {
     tone: Option<&'static str>,
     /// A second line.
     note: String,
-    is_number: bool,
+    /// The class of the cell in the style sheet: `n` of numbers, `name` and `text` of long texts, `time`; empty if it has
+    /// none.
+    class: &'static str,
 }
 
-fn plain(text: impl ToString) -> Cell {
-    Cell { text: text.to_string(), ..Cell::default() }
+/// The longest name, in characters, that needs no wider column.
+const SHORT_NAME_CHARS: usize = 24;
+
+fn plain(name: impl ToString) -> Cell {
+    let text = name.to_string();
+    // A name has ASCII characters only.
+    let class = if text.len() > SHORT_NAME_CHARS { "name" } else { "" };
+    Cell { text, class, ..Cell::default() }
 }
 
 fn number(text: String) -> Cell {
-    Cell { text, is_number: true, ..Cell::default() }
+    Cell { text, class: "n", ..Cell::default() }
 }
 
-fn linked(text: impl ToString, link: String) -> Cell {
-    Cell { text: text.to_string(), link, ..Cell::default() }
+/// A text of any length; its column is wide where it has one.
+fn long(text: String) -> Cell {
+    let class = if text.is_empty() { "" } else { "text" };
+    Cell { text, class, ..Cell::default() }
+}
+
+/// A time, on one line.
+fn time(text: String) -> Cell {
+    Cell { text, class: "time", ..Cell::default() }
+}
+
+fn linked(name: impl ToString, link: String) -> Cell {
+    Cell { link, ..plain(name) }
 }
 
 fn state((text, tone): (&'static str, &'static str), note: Option<String>) -> Cell {
@@ -101,7 +122,7 @@ pub fn syncs(list: SyncList, query: ListQuery, now: Timestamp) -> Rendered {
                 state(paused, Some(shown.waiting.to_owned())),
                 number(shown.delivered),
                 Cell { text: shown.size, note: shown.read_at, ..Cell::default() },
-                plain(shown.due),
+                long(shown.due),
             ],
             action: None,
         }
@@ -152,7 +173,7 @@ pub fn runs(
                 number(count(sum(&run.skipped))),
                 number(count(sum(&run.rejected))),
                 number(count(run.pending)),
-                plain(show::when(run.created_at)),
+                time(show::when(run.created_at)),
             ],
             action: approve(run),
         }
@@ -181,11 +202,18 @@ pub fn runs(
     page.render()
 }
 
-/// The page of the tasks. `offers`: the operations on all tasks that match the query.
+/// The page of the tasks. `offers`: the operations on all tasks that match the query. `replaced`: the failed tasks that a
+/// newer run of their sync replaces.
 ///
 /// # Errors
 /// [`RenderError`](crate::RenderError).
-pub fn tasks(list: TaskList, query: ListQuery, offers: &[BulkOffer], now: Timestamp) -> Rendered {
+pub fn tasks(
+    list: TaskList,
+    query: ListQuery,
+    offers: &[BulkOffer],
+    replaced: &HashSet<TaskId>,
+    now: Timestamp,
+) -> Rendered {
     let row = |task: &ActivationTask| {
         let waits = task.state == ActivationTaskState::Queued && task.last_error.is_some();
         let note = waits.then(|| show::next_retry(task.not_before, now));
@@ -198,9 +226,9 @@ pub fn tasks(list: TaskList, query: ListQuery, offers: &[BulkOffer], now: Timest
                 state(show::task(task.state), note),
                 number(format!("{} of {}", task.batches_done, task.batches)),
                 number(task.failures.to_string()),
-                plain(task.last_error.clone().unwrap_or_default()),
+                long(task.last_error.clone().unwrap_or_default()),
             ],
-            action: requeue(task),
+            action: requeue(task, replaced.contains(&task.id)),
         }
     };
     let path = "/activation/tasks";
@@ -248,15 +276,14 @@ pub(crate) fn approve(run: &ActivationRun) -> Option<Action> {
     })
 }
 
-/// Queues a failed task again.
-pub(crate) fn requeue(task: &ActivationTask) -> Option<Action> {
-    (task.state == ActivationTaskState::Failed).then(|| Action {
+/// Queues a failed task again. Not one that a newer run replaces: what it would send is outdated.
+pub(crate) fn requeue(task: &ActivationTask, is_replaced: bool) -> Option<Action> {
+    (task.state == ActivationTaskState::Failed && !is_replaced).then(|| Action {
         label: "Queue again",
         post: format!("/v1/tasks/{}/requeue", task.id),
         body: "{}".to_owned(),
         confirm: format!(
-            "Queue task {} of {} again? {} of its {} batches are left to send, and the backoff of \
-             {} ends.",
+            "Queue task {} of {} again? Batches left to send: {} of {}; the backoff of {} ends.",
             task.id,
             task.sync,
             task.batches.saturating_sub(task.batches_done),
@@ -269,7 +296,7 @@ pub(crate) fn requeue(task: &ActivationTask) -> Option<Action> {
 #[cfg(test)]
 mod tests {
     use throng_api::{ActivationTaskProgress, BulkAnswer, BulkOperation, BulkRequest, ListQuery};
-    use throng_model::{SyncRunId, TaskId};
+    use throng_model::SyncRunId;
 
     use super::*;
 
@@ -305,15 +332,30 @@ mod tests {
         };
         let search = Some("\"x".to_owned());
         let query = ListQuery { search, ..ListQuery::default() };
-        let html = tasks(list, query, &[], Timestamp(0)).unwrap();
+        let html = tasks(list, query, &[], &HashSet::new(), Timestamp(0)).unwrap();
         assert!(!html.contains("id=\"bulk\""), "{html}");
         assert!(html.contains("href=\"/activation/tasks/7\""), "{html}");
         assert!(html.contains("search=%22x") && html.contains("cursor=0b"), "{html}");
         assert!(html.contains("id=\"next\"") && !html.contains("id=\"previous\""), "{html}");
         assert_eq!(html.matches("data-post=\"/v1/tasks/7/requeue\"").count(), 1, "{html}");
         assert!(!html.contains("/v1/tasks/8/requeue"), "{html}");
-        assert!(html.contains("3 of its 4 batches are left to send"), "{html}");
+        assert!(html.contains("Batches left to send: 3 of 4; the backoff of d ends."), "{html}");
         assert!(!html.contains("<b>") && !html.contains("value=\"\"x"), "escaped: {html}");
+    }
+
+    #[test]
+    fn a_failed_task_that_a_newer_run_replaces_has_no_button() {
+        let list = TaskList {
+            tasks: vec![task(7, ActivationTaskState::Failed), task(8, ActivationTaskState::Failed)],
+            counts: Vec::new(),
+            next_cursor: None,
+            previous_cursor: None,
+        };
+        let replaced = HashSet::from([TaskId(7)]);
+        let html = tasks(list, ListQuery::default(), &[], &replaced, Timestamp(0)).unwrap();
+        assert!(!html.contains("/v1/tasks/7/requeue"), "{html}");
+        assert_eq!(html.matches("data-post=\"/v1/tasks/8/requeue\"").count(), 1, "{html}");
+        assert!(html.contains("<td class=\"text\">&#60;b&#62;</td>"), "{html}");
     }
 
     #[test]
@@ -332,7 +374,7 @@ mod tests {
             next_cursor: None,
             previous_cursor: None,
         };
-        let html = tasks(list, query, &[offer], Timestamp(0)).unwrap();
+        let html = tasks(list, query, &[offer], &HashSet::new(), Timestamp(0)).unwrap();
         let (_, button) = html.split_once("id=\"bulk\"").unwrap();
         let (button, _) = button.split_once("</p>").unwrap();
         assert!(button.contains("data-post=\"/v1/bulk/requeue-tasks\""), "{button}");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use throng_lake::TableFacts;
-use throng_model::{AudienceName, SyncName};
+use throng_model::{AudienceName, SyncName, count};
 use throng_spec::{Audience, Spec};
 use throng_store::{
     AlertKind, HistoryEvent, LedgerError, NewAlert, Refresh, RunState, Snapshot, SnapshotState,
@@ -60,12 +60,17 @@ pub(super) async fn follow_up(ctx: &Arc<RefreshContext>, all: &[Recorded<'_>], r
 fn counts(outcome: &PublishOutcome) -> String {
     let new = &outcome.snapshot;
     let change = match &outcome.previous {
-        Some(previous) => format!("after {} in version {}", previous.members, previous.version),
+        Some(previous) => {
+            format!("after {} in version {}", count(previous.members), previous.version)
+        }
         None => "the first".to_owned(),
     };
     let mut text = format!(
         "version {} has {} members, {change}; {} rows read, {} without a key",
-        new.version, new.members, new.rows_read, new.null_keys
+        new.version,
+        count(new.members),
+        count(new.rows_read),
+        count(new.null_keys)
     );
     for table in tables(new.tables.as_deref()) {
         if let Some(unread) = table.unread {

@@ -1,5 +1,7 @@
 //! The size guard: whether a new snapshot is published without approval. Pure.
 
+use throng_model::count;
+
 use crate::Guard;
 
 /// Digits of a percentage behind the point, at most. Those of the largest change fit into 128 bits.
@@ -11,10 +13,12 @@ impl Guard {
     /// compare it with.
     pub fn reason_to_hold(&self, served: Option<u64>, members: u64) -> Option<String> {
         let before = served.filter(|before| *before > 0)?;
+        let figures = || format!("{} members after {}", count(members), count(before));
         if members < self.min_members {
             return Some(format!(
-                "{members} members after {before}, fewer than guard.min_members, {}",
-                self.min_members
+                "{}, fewer than guard.min_members, {}",
+                figures(),
+                count(self.min_members)
             ));
         }
         // Compared as products in 128 bits: a rounded quotient would let a change pass that is just
@@ -24,8 +28,8 @@ impl Guard {
         let lost = before.saturating_sub(members);
         if percent(lost) > limit(self.max_shrink_percent) {
             return Some(format!(
-                "{members} members after {before}, a loss of {}% and more than \
-                 guard.max_shrink_percent, {}",
+                "{}, a loss of {}% and more than guard.max_shrink_percent, {}",
+                figures(),
                 shown(lost, before, self.max_shrink_percent),
                 self.max_shrink_percent
             ));
@@ -33,8 +37,8 @@ impl Guard {
         let gained = members.saturating_sub(before);
         let most = self.max_growth_percent.filter(|most| percent(gained) > limit(*most))?;
         Some(format!(
-            "{members} members after {before}, a growth of {}% and more than \
-             guard.max_growth_percent, {most}",
+            "{}, a growth of {}% and more than guard.max_growth_percent, {most}",
+            figures(),
             shown(gained, before, most)
         ))
     }
@@ -116,7 +120,7 @@ mod tests {
         );
         assert_eq!(
             reason(1_100),
-            "1100 members after 200, a growth of 450% and more than guard.max_growth_percent, 400"
+            "1,100 members after 200, a growth of 450% and more than guard.max_growth_percent, 400"
         );
     }
 }

@@ -1,6 +1,6 @@
 //! Records planned runs, and failures of planning.
 
-use throng_model::{SyncName, SyncRunId, Timestamp};
+use throng_model::{SyncName, SyncRunId, Timestamp, count};
 use throng_store::{
     AlertKind, HistoryEntry, HistoryEvent, HoldCause, LedgerError, NewAlert, NewRun, PlanBase,
     PlanOutcome,
@@ -27,9 +27,10 @@ pub(super) async fn record_run(
         }
     };
     let subject = run.sync.to_string();
+    let (adds, removes) = (count(run.adds), count(run.removes));
     let figures = format!(
-        "run {id}: version {} of audience {} to deliver, {} to add, {} to remove",
-        run.to_version, run.audience, run.adds, run.removes
+        "run {id}: version {} of audience {} to deliver, {adds} to add, {removes} to remove",
+        run.to_version, run.audience
     );
     let (what, why) = match &run.held {
         Some(hold) => (HistoryEvent::Held, format!("{figures}; {}", hold.reason)),

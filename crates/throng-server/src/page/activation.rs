@@ -57,8 +57,10 @@ pub(super) async fn tasks(
     let sort = query.sort.clone().filter(|sort| !sort.is_empty());
     let query = ListQuery { sort: sort.or_else(|| Some("-id".to_owned())), ..query };
     let list = lists::tasks(&node, &one_page(&query)).await?;
+    let listed: Vec<_> = list.tasks.iter().map(|of| &of.task).collect();
+    let replaced = runs::replaced_tasks(&node, &listed).await?;
     let offers = bulk::offers(&node, &[BulkOperation::RequeueTasks], &query).await?;
-    html(throng_page::work::tasks(list, query, &offers, ctx.clock.now()))
+    html(throng_page::work::tasks(list, query, &offers, &replaced, ctx.clock.now()))
 }
 
 pub(super) async fn task(
@@ -70,12 +72,13 @@ pub(super) async fn task(
         PageError::Missing(format!("There is no task {id}: the id of a task is a number."))
     })?;
     // Without the batches, which the page does not show.
-    let task = runs::visible_task(&node, TaskId(number)).await?;
+    let task = mapping::task(runs::visible_task(&node, TaskId(number)).await?);
     let run = ctx.ledger.run(task.run).await?;
     let receipts = ctx.ledger.receipts(task.id).await?;
     let check = ctx.ledger.check_of(task.id).await?;
     let view = TaskView {
-        task: mapping::task(task),
+        is_replaced: !runs::replaced_tasks(&node, &[&task]).await?.is_empty(),
+        task,
         run: mapping::run(run),
         receipts: receipts.into_iter().map(mapping::receipt).collect(),
         check: check.map(mapping::check),

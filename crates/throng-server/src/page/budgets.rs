@@ -1,6 +1,7 @@
 //! Budgets: all ad groups, and one of them.
 
 use axum::extract::{Path, Query, State};
+use serde::Deserialize;
 use throng_api::BudgetReportQuery;
 use throng_operations::members::members;
 use throng_operations::{budget_report, history, mapping::budgets as mapping};
@@ -12,10 +13,17 @@ use super::{Context, OperationsOf, Page, PageError, html};
 /// The entries of the history.
 const HISTORY_ROWS: u32 = 30;
 
-pub(super) async fn list(State(ctx): Context) -> Page {
+/// The query of the page.
+#[derive(Deserialize)]
+pub(super) struct BudgetsQuery {
+    #[serde(default)]
+    search: String,
+}
+
+pub(super) async fn list(State(ctx): Context, Query(query): Query<BudgetsQuery>) -> Page {
     let states: Vec<_> = ctx.budgets.states().iter().map(mapping::state).collect();
     let (_, gates) = members(&*ctx.ledger, ctx.clock.now(), ctx.budgets.gates()).await?;
-    html(throng_page::budgets::list(&states, &gates, ctx.clock.now()))
+    html(throng_page::budgets::list(&states, &gates, &query.search, ctx.clock.now()))
 }
 
 pub(super) async fn report(

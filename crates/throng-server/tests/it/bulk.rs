@@ -73,7 +73,7 @@ async fn failed_tasks_are_queued_again_together() {
     let (a, b) = (fail(&node, "shop-a").await, fail(&node, "shop-b").await);
     let tasks = [a, b, fail(&node, "shop-c").await, fail(&node, "other").await];
     // The run of this one is replaced, so that it is not among those that can be queued again.
-    fail(&node, "shop-d").await;
+    let replaced = fail(&node, "shop-d").await;
     plan(&node, "shop-d", None).await;
 
     let (status, counted) = client.post(REQUEUE, &json!({ "search": "SHOP" })).await;
@@ -91,6 +91,12 @@ async fn failed_tasks_are_queued_again_together() {
     let html = page(&client, "/activation/tasks?state=failed&search=shop").await;
     assert!(html.contains("data-post=\"/v1/bulk/requeue-tasks\""), "{html}");
     assert!(html.contains("Queue 3 failed tasks again?"), "{html}");
+    for (task, can_requeue) in [(a, true), (replaced, false)] {
+        let button = format!("data-post=\"/v1/tasks/{task}/requeue\"");
+        assert_eq!(html.contains(&button), can_requeue, "{html}");
+        let of_task = page(&client, &format!("/activation/tasks/{task}")).await;
+        assert_eq!(of_task.contains(&button), can_requeue, "{of_task}");
+    }
     assert!(!page(&client, "/activation/tasks").await.contains("id=\"bulk\""));
 
     let ledger = &node.context().ledger;

@@ -87,7 +87,8 @@ pub(crate) async fn why(
     }
     for entry in history {
         let by = entry.actor.map_or_else(String::new, |name| format!(" (by {name})"));
-        out::line(format!("{}  {}: {}{by}", entry.at, entry.what, entry.why));
+        // One form of words, as on the page: some names of events have underscores.
+        out::line(format!("{}  {}: {}{by}", entry.at, entry.what.replace('_', " "), entry.why));
     }
     rates.iter().for_each(print_rates);
     Ok(ExitCode::SUCCESS)

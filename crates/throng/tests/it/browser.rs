@@ -260,6 +260,8 @@ async fn a_refresh_shows_on_the_page_without_reloading() {
         .await;
     };
     shows("2").await;
+    let focus = "document.querySelector(\"tr[data-name='buyers'] a\").focus();";
+    browser.client.execute(focus, vec![]).await.expect("focused");
     // By a rename, so that no refresh reads a part of it.
     let aside = dir.path().join("orders.new");
     std::fs::write(&aside, "customer\n001\n002\n003\n").expect("written");
@@ -268,6 +270,10 @@ async fn a_refresh_shows_on_the_page_without_reloading() {
     let answer = post(&http(), refresh).json(&json!({})).send().await.expect("queued");
     assert!(answer.status().is_success());
     shows("3").await;
+    // An update replaces the content, and the reader keeps the place.
+    let focused = "return document.activeElement.getAttribute('href');";
+    let focused = browser.client.execute(focused, vec![]).await.expect("read");
+    assert_eq!(focused, json!("/audiences/buyers"));
     browser.client.clone().close().await.expect("closed");
 }
 
