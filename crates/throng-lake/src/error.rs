@@ -29,6 +29,10 @@ const DIVIDE: &str = "write a / nullif(b, 0), which is NULL where b is 0; the en
 const RANGE: &str = "compare dates with dates, as in CAST(now() AS DATE) and DATE '9999-12-31', or write \
      CAST(… AS TIMESTAMP(6)), which has all years";
 
+/// The hint for rows that cannot be written to the disk.
+const SPILL: &str = "free space on that disk, set node.spill_dir to a folder on a larger one, raise \
+     node.memory_limit_bytes, or let the model read less";
+
 /// Why a query, or another call of the lake, failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LakeError {
@@ -164,6 +168,7 @@ impl LakeError {
             Self::Data { source, .. } if source.is_computation() => Some(COMPUTE.to_owned()),
             Self::Data { source, .. } if source.is_division() => Some(DIVIDE.to_owned()),
             Self::Data { source, .. } if source.is_of_range() => Some(RANGE.to_owned()),
+            Self::Engine { source, .. } if source.is_spill() => Some(SPILL.to_owned()),
             Self::Worker(error) => error.help().map(str::to_owned),
             Self::Data { .. } | Self::Engine { .. } | Self::Sink(_) => None,
         }
