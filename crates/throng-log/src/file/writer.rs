@@ -150,12 +150,11 @@ impl Writer {
     /// Refuses a commit to a segment file that was removed or replaced: a restart would not find its records.
     fn check_file(&self, active: &Segment) -> Result<()> {
         let id = |file: Metadata| (file.dev(), file.ino());
-        let ids =
-            active.path.metadata().and_then(|named| Ok((id(named), id(self.file.metadata()?))));
-        let error = match ids {
-            Ok((named, open)) if named == open => return Ok(()),
-            Ok(_) => io::Error::other("another file has its name"),
-            Err(error) => error,
+        let (named, open) = (active.path.metadata().map(id), self.file.metadata().map(id));
+        let error = match (named, open) {
+            (Ok(named), Ok(open)) if named == open => return Ok(()),
+            (Ok(_), Ok(_)) => io::Error::other("another file has its name"),
+            (Err(error), _) | (_, Err(error)) => error,
         };
         Err(LogError::io("append to", &active.path)(error))
     }
