@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use throng_spec::{LedgerSettings, LogSettings, NodeSettings};
+use throng_spec::{LedgerSettings, LogSettings, NodeSettings, ObjectsSettings};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::BackendError;
@@ -57,7 +57,8 @@ pub struct DataDirectory {
     path: PathBuf,
     directory: FileId,
     lock: FileId,
-    /// The ledger and the lock of the event log, if they are in the directory: the node may have yet to create them.
+    /// The ledger, the lock of the event log and the folder of objects, if they are in the directory: the node may have
+    /// yet to create them.
     kept: Vec<PathBuf>,
     /// Those of them that exist since the directory is watched.
     parts: Vec<(PathBuf, FileId)>,
@@ -93,7 +94,7 @@ enum DirectoryState {
 }
 
 impl DataDirectory {
-    /// Remembers the directory whose lock was just taken. `node`: where its ledger and its event log are.
+    /// Remembers the directory whose lock was just taken. `node`: where its ledger, its event log and its objects are.
     ///
     /// # Errors
     /// [`BackendError::Io`].
@@ -103,7 +104,8 @@ impl DataDirectory {
         let lock = FileId::at(&lock_file(path)).map_err(failed())?;
         let ledger = (node.ledger == LedgerSettings::Sqlite).then(|| path.join("ledger.db"));
         let log = (node.log == LogSettings::Files).then(|| lock_file(&path.join("log")));
-        let kept = ledger.into_iter().chain(log).collect();
+        let objects = (node.objects == ObjectsSettings::Directory).then(|| path.join("objects"));
+        let kept = ledger.into_iter().chain(log).chain(objects).collect();
         Ok(Self { path: path.to_owned(), directory, lock, kept, parts: Vec::new() })
     }
 
@@ -215,14 +217,16 @@ mod tests {
     }
 
     #[test]
-    fn a_ledger_or_a_log_that_is_removed_while_it_is_open_is_lost() {
+    fn a_ledger_a_log_or_objects_that_are_removed_while_they_are_open_are_lost() {
         let dir = tempfile::tempdir().unwrap();
         let (ledger, log) = (dir.path().join("ledger.db"), dir.path().join("log"));
+        let objects = dir.path().join("objects");
         std::fs::write(lock_file(dir.path()), "").unwrap();
         let node = NodeSettings::default();
-        for removed in [&ledger, &log] {
+        for removed in [&ledger, &log, &objects] {
             let mut opened = DataDirectory::opened(dir.path(), &node).unwrap();
             std::fs::create_dir_all(&log).unwrap();
+            std::fs::create_dir_all(&objects).unwrap();
             std::fs::write(&ledger, "").unwrap();
             std::fs::write(lock_file(&log), "").unwrap();
             opened.remember_parts();

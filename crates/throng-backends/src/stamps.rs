@@ -62,6 +62,12 @@ impl Store {
 /// Those of the file system.
 pub(crate) fn write_stamp(folder: &Path, stamp: &StoreStamp) -> io::Result<()> {
     fs::create_dir_all(folder)?;
+    replace_stamp(folder, stamp)
+}
+
+/// Writes the stamp of a store, whose folder exists: one that was removed must not come back with a stamp and nothing
+/// else.
+fn replace_stamp(folder: &Path, stamp: &StoreStamp) -> io::Result<()> {
     let path = folder.join(STAMP_FILE);
     let temporary = path.with_added_extension("tmp");
     let mut file = File::create(&temporary)?;
@@ -192,7 +198,8 @@ impl Stamps {
             let target = self.target();
             ledger.put_stamp(&target).await?;
             self.current = target;
-            self.write_stores()
+            self.create_folders()
+                .and_then(|()| self.write_stores())
                 .map_err(|(folder, error)| BackendError::io("stamp", folder.display())(error))?;
         }
         Ok(())
@@ -213,11 +220,18 @@ impl Stamps {
         self.current = stamp;
     }
 
+    fn create_folders(&self) -> Result<(), (PathBuf, io::Error)> {
+        for Store { folder, .. } in &self.stores {
+            fs::create_dir_all(folder).map_err(|error| (folder.clone(), error))?;
+        }
+        Ok(())
+    }
+
     /// Writes the ledger's stamp to the stores. Blocks for a few syncs of the disk.
     pub(crate) fn write_stores(&mut self) -> Result<(), (PathBuf, io::Error)> {
         self.aligned = false;
         for store in &self.stores {
-            write_stamp(&store.folder, &self.current)
+            replace_stamp(&store.folder, &self.current)
                 .map_err(|error| (store.folder.clone(), error))?;
         }
         self.aligned = true;
@@ -305,5 +319,22 @@ mod tests {
                 assert_eq!(accepted(&ledger_of_other), a == b, "runs {a} and {b}, ledger");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_removed_during_a_run_is_not_created_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = SqliteLedger::open(&dir.path().join("ledger.db")).await.unwrap();
+        let settings = NodeSettings::default();
+        let opened = Stamps::open(dir.path(), &settings, &ledger, Recovery::Refuse).await;
+        let mut stamps = opened.unwrap().unwrap();
+        stamps.start_run(&ledger).await.unwrap();
+        let (objects, aside) = (dir.path().join("objects"), dir.path().join("aside"));
+        fs::rename(&objects, &aside).unwrap();
+        let (folder, error) = stamps.write_stores().unwrap_err();
+        assert_eq!((folder, error.kind()), (objects.join("checkpoints"), io::ErrorKind::NotFound));
+        assert!(!objects.exists());
+        fs::rename(&aside, &objects).unwrap();
+        stamps.write_stores().unwrap();
     }
 }

@@ -145,7 +145,11 @@ impl Unpacked<'_> {
         };
         let mut reader = HashingReader::new(reader, bytes, &mut on_read);
         let copied = io::copy(&mut reader, &mut file).and_then(|_| file.sync_all());
-        copied.map_err(failed("write", &path))?;
+        copied.map_err(|error| match error.raw_os_error() {
+            Some(_) => failed("write", &path)(error),
+            // Of the archive: its compressed content ends early, or is damaged.
+            None => self.not_a_backup(format!("it cannot be unpacked: {error}")),
+        })?;
         let (missing, sum) = reader.finish();
         self.done = done;
         if missing > 0 {

@@ -5,6 +5,7 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use serde::{Deserialize, Serialize};
 use throng_files::FileFault;
+use throng_model::StorageProblem;
 use throng_query::mask::without_values;
 
 /// Longer texts of the engine are truncated, in characters.
@@ -38,6 +39,10 @@ const OF_FORMAT: [&str; 11] = [
     "Unable to get root as",
     "Unsupported message header type",
 ];
+/// How the text of every failed writing of rows to the disk begins.
+const SPILL: &str = "rows that do not fit into memory cannot be written to node.spill_dir";
+/// How the engine's error begins if a query writes more than the engine allows.
+const OF_SPILL: &str = "The used disk space during the spilling process has exceeded";
 /// How the text of every function that has failed for a value begins.
 const COMPUTATION: &str = "a value cannot be computed";
 /// In the engine's errors about memory, which are of the kind of those of functions.
@@ -128,6 +133,11 @@ impl EngineFailure {
         self.0.starts_with(COMPUTATION)
     }
 
+    /// Whether rows could not be written to the disk.
+    pub(crate) fn is_spill(&self) -> bool {
+        self.0.starts_with(SPILL)
+    }
+
     /// Whether a timestamp does not have the year of a date.
     pub(crate) fn is_of_range(&self) -> bool {
         self.0 == RANGE
@@ -158,8 +168,9 @@ fn describe(root: &DataFusionError) -> String {
         | DataFusionError::SchemaError(..)
         | DataFusionError::ResourcesExhausted(_)
         | DataFusionError::SQL(..)
-        | DataFusionError::ObjectStore(_)
-        | DataFusionError::IoError(_) => without_report(&root.strip_backtrace()).to_owned(),
+        | DataFusionError::ObjectStore(_) => without_report(&root.strip_backtrace()).to_owned(),
+        DataFusionError::IoError(error) => spill_failure(error)
+            .unwrap_or_else(|| without_report(&root.strip_backtrace()).to_owned()),
         DataFusionError::Internal(text) => {
             format!("internal error of the engine: {}", without_values(without_report(text)))
         }
@@ -190,10 +201,21 @@ fn describe_arrow(error: &ArrowError) -> String {
             OVERFLOW.to_owned()
         }
         ArrowError::ComputeError(_) => COMPUTATION.to_owned(),
-        ArrowError::IoError(_, error) => format!("a file cannot be read: {}", error.kind()),
+        ArrowError::IoError(_, error) => spill_failure(error)
+            .unwrap_or_else(|| format!("a file cannot be read: {}", error.kind())),
         ArrowError::ExternalError(error) => without_values(&error.to_string()),
         other => without_values(&other.to_string()),
     }
+}
+
+/// Why rows could not be written to the disk, if that is the cause: a query writes nothing else.
+fn spill_failure(error: &std::io::Error) -> Option<String> {
+    let why = match StorageProblem::in_causes(error) {
+        Some(problem @ (StorageProblem::DiskFull | StorageProblem::ReadOnly)) => problem.words(),
+        _ if error.to_string().starts_with(OF_SPILL) => "a query may write 100 GiB",
+        _ => return None,
+    };
+    Some(format!("{SPILL}: {why}"))
 }
 
 fn is_of_dates(text: &str) -> bool {
@@ -287,9 +309,28 @@ mod tests {
         let again = EngineFailure::of(&DataFusionError::Execution(found.to_string()));
         assert_eq!(again, found);
         let system = DataFusionError::IoError(std::io::ErrorKind::StorageFull.into());
-        assert!(EngineFailure::of(&system).is_of_full_disk());
+        assert!(EngineFailure::of(&system).is_spill());
         let other = EngineFailure::of(&DataFusionError::Execution("no connection".to_owned()));
         assert!(!other.is_of_full_disk());
+    }
+
+    #[test]
+    fn a_full_disk_of_spilled_rows_is_no_file_that_cannot_be_read() {
+        // As the engine wraps the error of its writer.
+        let written = |error: std::io::Error| {
+            let error = std::io::Error::from(DataFusionError::IoError(error));
+            let error = DataFusionError::ArrowError(Box::new(ArrowError::from(error)), None);
+            EngineFailure::of_execution(&error)
+        };
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        assert_eq!(written(full()).to_string(), format!("{SPILL}: disk full"));
+        let created = EngineFailure::of_execution(&DataFusionError::IoError(full()));
+        assert_eq!(created, written(full()), "also if the file cannot be created");
+        let limit = format!("{OF_SPILL} the allowable limit of 100.0 GB");
+        let limit = ArrowError::from(std::io::Error::other(limit));
+        let limit = EngineFailure::of(&DataFusionError::ArrowError(Box::new(limit), None));
+        assert!(limit.is_spill() && !limit.is_of_data(), "{limit}");
+        assert!(!written(std::io::Error::other("input/output error")).is_spill());
     }
 
     #[test]

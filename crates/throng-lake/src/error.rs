@@ -32,6 +32,9 @@ const RANGE: &str = "compare dates with dates, as in CAST(now() AS DATE) and DAT
 /// The hint for a full disk.
 const FULL_DISK: &str = "free space on that disk: of the node's data directory, or of the work folder of the executors of a \
      cluster, which `--work-dir` names";
+/// The hint for rows that cannot be written to the disk.
+const SPILL: &str = "free space on that disk, set node.spill_dir to a folder on a larger one, raise \
+     node.memory_limit_bytes, or let the model read less";
 
 /// Why a query, or another call of the lake, failed.
 #[derive(Debug, thiserror::Error)]
@@ -168,6 +171,7 @@ impl LakeError {
             Self::Data { source, .. } if source.is_computation() => Some(COMPUTE.to_owned()),
             Self::Data { source, .. } if source.is_division() => Some(DIVIDE.to_owned()),
             Self::Data { source, .. } if source.is_of_range() => Some(RANGE.to_owned()),
+            Self::Engine { source, .. } if source.is_spill() => Some(SPILL.to_owned()),
             Self::Worker(error) => error.help().map(str::to_owned),
             Self::Engine { source, .. } if source.is_of_full_disk() => Some(FULL_DISK.to_owned()),
             Self::Data { .. } | Self::Engine { .. } | Self::Sink(_) => None,

@@ -1,6 +1,6 @@
 //! The settings of an account.
 
-use throng_model::Secret;
+use throng_model::{Secret, is_loopback_host};
 use url::{Origin, Url};
 
 use crate::RegistryError;
@@ -31,6 +31,8 @@ pub(super) struct Config {
     pub(super) root: String,
     /// Scheme, host and port of `root`.
     pub(super) origin: Origin,
+    /// Whether the server is on this machine.
+    pub(super) is_local: bool,
     pub(super) access_token: Secret,
     pub(super) app_secret: Option<Secret>,
 }
@@ -61,6 +63,7 @@ pub(super) fn check(account: &MetaAccount) -> Result<Config, RegistryError> {
         account: digits.to_owned(),
         root,
         origin: parsed.origin(),
+        is_local: parsed.host_str().is_some_and(is_loopback_host),
         access_token: account.access_token.clone(),
         app_secret: account.app_secret.clone(),
     })
@@ -95,5 +98,13 @@ mod tests {
         ] {
             assert!(check(&bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn servers_on_this_machine_need_no_proxy() {
+        let is_local = |base| check(&account("1", base, "v25.0")).unwrap().is_local;
+        assert!(is_local(Some("http://127.0.0.1:9000")) && is_local(Some("http://[::1]:9000")));
+        assert!(is_local(Some("https://localhost")));
+        assert!(!is_local(None) && !is_local(Some("http://10.0.0.1:9000")));
     }
 }

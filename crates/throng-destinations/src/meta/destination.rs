@@ -52,15 +52,16 @@ impl MetaDestination {
         let config = check(account)?;
         // Another part of the process may have installed a provider already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
+        let builder = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| RegistryError::Account {
-                account: account.account.clone(),
-                why: format!("cannot create an HTTP client: {error}"),
-            })?;
+            .redirect(reqwest::redirect::Policy::none());
+        // A proxy does not reach a server of this machine, and would read the token.
+        let builder = if config.is_local { builder.no_proxy() } else { builder };
+        let client = builder.build().map_err(|error| RegistryError::Account {
+            account: account.account.clone(),
+            why: format!("cannot create an HTTP client: {error}"),
+        })?;
         let proof = config
             .app_secret
             .as_ref()

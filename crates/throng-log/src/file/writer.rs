@@ -1,7 +1,9 @@
 //! The thread that writes a partition. Appends that wait at the same time become one commit: one write
 //! and one sync for all of them.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -145,12 +147,24 @@ impl Writer {
         }
     }
 
+    /// Refuses a commit to a segment file that was removed or replaced: a restart would not find its records.
+    fn check_file(&self, active: &Segment) -> Result<()> {
+        let id = |file: Metadata| (file.dev(), file.ino());
+        let (named, open) = (active.path.metadata().map(id), self.file.metadata().map(id));
+        let error = match (named, open) {
+            (Ok(named), Ok(open)) if named == open => return Ok(()),
+            (Ok(_), Ok(_)) => io::Error::other("another file has its name"),
+            (Err(error), _) | (_, Err(error)) => error,
+        };
+        Err(LogError::io("append to", &active.path)(error))
+    }
+
     /// Makes the partition usable again after a write that the disk did not confirm. Reads the records
     /// that were confirmed before from the disk and verifies their checksums; removes the write itself,
     /// and continues in a new file.
     fn recover(&mut self) -> Result<()> {
         let active = self.partition.active();
-        let unconfirmed = |source: std::io::Error| {
+        let unconfirmed = |source: io::Error| {
             let error = &source as &dyn std::error::Error;
             tracing::error!(path = %active.path.display(), error, "disk still fails");
             LogError::UnconfirmedWrite { path: active.path.clone() }
@@ -203,6 +217,7 @@ impl Writer {
             self.recover()?;
         }
         let mut active = self.partition.active();
+        self.check_file(&active)?;
         if active.bytes >= self.segment_bytes && active.bytes > SEGMENT_HEADER as u64 {
             active = self.next_segment(&active)?;
         }

@@ -170,6 +170,26 @@ async fn a_confirmed_record_that_has_changed_is_damage() {
 }
 
 #[tokio::test]
+async fn appends_to_a_removed_or_replaced_segment_are_refused_until_it_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Faulty::default());
+    let log = open(dir.path(), &disk, MinFreeDisk::Bytes(0));
+    append(&log, 1).await.unwrap();
+    let path = dir.path().join("0/00000000000000000000.log");
+    let aside = dir.path().join("aside");
+    std::fs::rename(&path, &aside).unwrap();
+    let removed = append(&log, 9).await;
+    assert!(matches!(removed, Err(LogError::Io { .. })), "{removed:?}");
+    // With the same records, but not the file that is open.
+    std::fs::copy(&aside, &path).unwrap();
+    let replaced = append(&log, 9).await;
+    assert!(matches!(replaced, Err(LogError::Io { .. })), "{replaced:?}");
+    std::fs::rename(&aside, &path).unwrap();
+    assert_eq!(append(&log, 2).await.unwrap(), 1);
+    assert_eq!(values(&log).await, [1, 2]);
+}
+
+#[tokio::test]
 async fn old_segments_are_deleted_by_size_and_age_unless_a_restart_needs_them() {
     let dir = tempfile::tempdir().unwrap();
     let log = FileLog::open_with(dir.path(), options(1, 1_000)).unwrap();

@@ -276,6 +276,12 @@ async fn a_damaged_backup_is_refused_and_leaves_no_files() {
         assert!(!target.exists());
     }
     wrong_places_are_refused(top, &live, &tar).await;
+    let compressed = top.join("file.tar.zst");
+    backup(&live, &compressed).await.unwrap();
+    let archive = fs::read(&compressed).unwrap();
+    fs::write(&compressed, &archive[..archive.len() / 2]).unwrap();
+    let refused = restore(&compressed, &target).await.unwrap_err();
+    assert!(matches!(refused, BackupError::NotABackup { .. }), "{refused:?}");
     let archive = fs::read(&tar).unwrap();
     // Truncated anywhere but in the padding at the end.
     let end = archive.iter().rposition(|byte| *byte != 0).unwrap();
