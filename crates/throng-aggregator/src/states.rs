@@ -64,7 +64,9 @@ impl Budgets {
             };
             states.extend(configs.iter().map(|config| {
                 let entry = self.feed_state.entry(number, config.index);
-                let state = AdGroupState::of_entry(config, entry);
+                let mut state = AdGroupState::of_entry(config, entry);
+                // Nothing is known of its spend: it is not open.
+                (state.is_known, state.open) = (frame.is_some(), state.open && frame.is_some());
                 marked(state, problem.as_deref(), entry.is_some())
             }));
         }

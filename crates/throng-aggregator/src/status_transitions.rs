@@ -60,6 +60,7 @@ mod tests {
             projected: Micros(1),
             open,
             reason: "because".to_owned(),
+            is_known: true,
         };
         let mut transitions = StatusTransitions::default();
         let mut recorded = Vec::new();

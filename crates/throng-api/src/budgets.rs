@@ -13,7 +13,7 @@ use crate::rates::BudgetRates;
         {
             "name": "shoes", "open": true, "reason": "projected 0.75 of 1.00 USD",
             "currency": "USD", "budget_micros": 1000000, "actual_micros": 500000,
-            "in_flight_micros": 250000, "projected_micros": 750000
+            "in_flight_micros": 250000, "projected_micros": 750000, "is_known": true
         }
     ]
 }))]
@@ -27,7 +27,7 @@ pub struct BudgetList {
 #[schema(example = json!({
     "name": "shoes", "open": true, "reason": "projected 0.75 of 1.00 USD", "currency": "USD",
     "budget_micros": 1000000, "actual_micros": 500000, "in_flight_micros": 250000,
-    "projected_micros": 750000
+    "projected_micros": 750000, "is_known": true
 }))]
 pub struct BudgetState {
     /// The name of the ad group.
@@ -52,6 +52,14 @@ pub struct BudgetState {
     /// The sum of actual and in-flight spend.
     #[schema(value_type = i64)]
     pub projected_micros: Micros,
+    /// Whether the node knows the spend. After its start it does not until it has a frame of the ad group's partition:
+    /// then `open` is false, and the amounts but the budget are 0. Nodes of earlier versions do not send it.
+    #[serde(default = "is_known")]
+    pub is_known: bool,
+}
+
+fn is_known() -> bool {
+    true
 }
 
 /// An ad group with its spend over the day.
@@ -60,7 +68,7 @@ pub struct BudgetState {
     "state": {
         "name": "shoes", "open": true, "reason": "projected 0.75 of 1.00 USD", "currency": "USD",
         "budget_micros": 1000000, "actual_micros": 500000, "in_flight_micros": 250000,
-        "projected_micros": 750000
+        "projected_micros": 750000, "is_known": true
     },
     "points": [{ "at": 1795536000000000_i64, "actual": 500000, "in_flight": 250000 }],
     "intervals": [{ "start": 1795536000000000_i64, "predicted": 240000, "actual": 250000 }],

@@ -214,6 +214,9 @@ fn help_of(error: &str, is_object: bool, what: &str) -> &'static str {
     if is_object && (is("expected value") || is("invalid number") || is("expected ident")) {
         return "leave a field without a value out, or send null: NaN and Infinity are not JSON";
     }
+    if is("trailing comma") {
+        return "remove the comma after the last field";
+    }
     if is("lone leading surrogate") || is("unexpected end of hex escape") {
         return "write such characters in UTF-8, or as two \\u escapes";
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -32,6 +32,8 @@ pub struct Gate {
     // out ad groups without spend, so being named by none is normal there, and the ad group is as fresh as
     // the partition that is furthest behind. With positions keyframes name all: not named is unknown.
     oldest: AtomicI64,
+    /// What [`Self::has_frames_of`] has found.
+    has_frames: AtomicBool,
     own: OwnInsertions,
 }
 
@@ -68,6 +70,7 @@ impl Gate {
             view: ArcSwap::from_pointee(View::new(catalog.version, entries, None)),
             followed: Mutex::default(),
             oldest: AtomicI64::new(i64::MIN),
+            has_frames: AtomicBool::new(false),
             own: OwnInsertions::default(),
         }
     }
@@ -130,6 +133,7 @@ impl Gate {
         let membership = self.view.load().membership.clone();
         self.view.store(Arc::new(View::new(0, Vec::new(), membership)));
         self.oldest.store(i64::MIN, Ordering::Release);
+        self.has_frames.store(false, Ordering::Release);
     }
 
     /// Replaces the membership index; decisions under way finish with the old one.
@@ -266,6 +270,26 @@ impl Gate {
             .collect();
         versions.sort_by_key(|v| v.partition);
         versions
+    }
+
+    /// Whether a frame of each of so many partitions has been applied. Until then ad groups may read as unspent because
+    /// their spend is not known. Cheap once it is so.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use throng_gate::{Catalog, Gate};
+    /// let gate = Gate::new(Catalog::default(), Duration::from_secs(10));
+    /// assert!(!gate.has_frames_of(1));
+    /// ```
+    pub fn has_frames_of(&self, partitions: u32) -> bool {
+        if self.has_frames.load(Ordering::Acquire) {
+            return true;
+        }
+        let followed = self.writer();
+        let has_frames = followed.len() >= partitions as usize;
+        // Under the lock: after a reset it must not be stored.
+        self.has_frames.store(has_frames, Ordering::Release);
+        has_frames
     }
 
     /// How many ad groups of the catalog no frame has named yet: their spend reads as zero.

@@ -394,6 +394,36 @@ mod tests {
         assert_eq!(day.end(&zone).since(day.start(&zone)), Duration::from_secs(23 * 3600));
     }
 
+    /// Also where the clock is changed at midnight, so that it is there twice or not at all, or by half an hour.
+    #[test]
+    fn every_moment_is_of_the_day_between_whose_start_and_end_it_is() {
+        for (name, hours) in [
+            ("America/Havana", [23, 25]),
+            ("America/Santiago", [23, 25]),
+            ("America/Nuuk", [23, 25]),
+            ("Africa/Cairo", [23, 25]),
+            ("Pacific/Chatham", [23, 25]),
+            ("Asia/Kathmandu", [24, 24]),
+            // 23.5 and 24.5, without the rest.
+            ("Australia/Lord_Howe", [23, 24]),
+        ] {
+            let zone = TimeZone::get(name).unwrap();
+            let first: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+            let mut lengths = std::collections::BTreeSet::new();
+            for hour in 0..8_760 {
+                let whole = Timestamp(first.0 + hour * 3_600_000_000);
+                for at in [Timestamp(whole.0 - 1), whole] {
+                    let day = BudgetDay::of(at, &zone);
+                    let (start, end) = (day.start(&zone), day.end(&zone));
+                    assert!((start..end).contains(&at), "{at} in {name}");
+                    lengths.insert(end.since(start).as_secs() / 3_600);
+                }
+            }
+            let found = [lengths.first(), lengths.last()].map(|hours| hours.copied().unwrap());
+            assert_eq!(found, hours, "{name}");
+        }
+    }
+
     #[test]
     fn times_before_1970_have_a_day() {
         assert_eq!(BudgetDay::of(Timestamp(-1), &TimeZone::UTC).to_string(), "1969-12-31");

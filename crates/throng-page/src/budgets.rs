@@ -114,7 +114,26 @@ pub(crate) fn share_of_budgets(states: &[BudgetState], of: &dyn Fn(&BudgetState)
 }
 
 fn open_or_closed(state: &BudgetState) -> (&'static str, &'static str) {
-    if state.open { ("open", "good") } else { ("closed", "bad") }
+    match (state.is_known, state.open) {
+        (false, _) => ("not known yet", "warn"),
+        (true, true) => ("open", "good"),
+        (true, false) => ("closed", "bad"),
+    }
+}
+
+/// Spend of an ad group, with its currency; a dash if it is not known yet.
+fn spend(state: &BudgetState, amount: Micros) -> String {
+    if state.is_known { with_currency(state, amount) } else { "–".to_owned() }
+}
+
+/// As [`sums`], of spend: with a mark if it is not known yet what some of them have spent.
+pub(crate) fn sums_of_spend(states: &[BudgetState], of: &dyn Fn(&BudgetState) -> i64) -> String {
+    let unknown = states.iter().filter(|state| !state.is_known).count();
+    match unknown {
+        0 => sums(states, of),
+        _ if unknown == states.len() => "not known yet".to_owned(),
+        _ => format!("{} (not known yet of {unknown})", sums(states, of)),
+    }
 }
 
 /// The ad groups whose names contain the search, [`MAX_ROWS`] at most, with the sums of all ad groups, and the gates that
@@ -134,10 +153,10 @@ pub fn list(
     let found: Vec<&BudgetState> =
         states.iter().filter(|state| state.name.as_str().contains(&wanted)).collect();
     let (shown, all) = (found.len().min(MAX_ROWS), count(found.len() as u64));
-    let sum = |of: &dyn Fn(&BudgetState) -> i64| sums(states, of);
+    let sum = |of: &dyn Fn(&BudgetState) -> i64| sums_of_spend(states, of);
     let page = List {
         cards: vec![
-            card("budget-total", sum(&|s| s.budget_micros.0), "budgets today"),
+            card("budget-total", sums(states, &|s| s.budget_micros.0), "budgets today"),
             card("actual-total", sum(&|s| s.actual_micros.0), "actual"),
             card("in-flight-total", sum(&|s| s.in_flight_micros.0), "in flight"),
             card("over-total", sum(&past_budget), "delivered past the budgets"),
@@ -160,9 +179,9 @@ fn row(budget: &BudgetState) -> Row {
         state,
         tone,
         budget: with_currency(budget, budget.budget_micros),
-        actual: with_currency(budget, budget.actual_micros),
-        in_flight: with_currency(budget, budget.in_flight_micros),
-        projected: with_currency(budget, budget.projected_micros),
+        actual: spend(budget, budget.actual_micros),
+        in_flight: spend(budget, budget.in_flight_micros),
+        projected: spend(budget, budget.projected_micros),
         meter: meter(budget),
         reason: budget.reason.clone(),
     }
@@ -244,9 +263,9 @@ pub fn one(view: &AdGroupView) -> Rendered {
         reason: state.reason.clone(),
         cards: vec![
             card("budget", with_currency(state, state.budget_micros), "budget today"),
-            card("actual", with_currency(state, state.actual_micros), "actual"),
-            card("in-flight", with_currency(state, state.in_flight_micros), "in flight"),
-            card("projected", with_currency(state, state.projected_micros), "projected"),
+            card("actual", spend(state, state.actual_micros), "actual"),
+            card("in-flight", spend(state, state.in_flight_micros), "in flight"),
+            card("projected", spend(state, state.projected_micros), "projected"),
         ],
         live: chart::lines("Spend today", &lines, &show::clock, &amount),
         predicted: chart::bar_pairs("Predicted and actual spend", &pairs, ("b", "a"), &amount),
@@ -280,6 +299,30 @@ mod tests {
         assert!(rows.eq(expected), "{rates:?}");
     }
 
+    /// After a start: neither "0.00 spent" nor open or closed.
+    #[test]
+    fn spend_that_is_not_known_yet_is_not_shown() {
+        let state = |name: &str, is_known, actual| BudgetState {
+            name: name.parse().unwrap(),
+            open: is_known,
+            reason: String::new(),
+            currency: "USD".parse().unwrap(),
+            budget_micros: Micros(4_000_000),
+            actual_micros: Micros(actual),
+            in_flight_micros: Micros(0),
+            projected_micros: Micros(actual),
+            is_known,
+        };
+        let states = [state("a", false, 0), state("b", true, 1_000_000)];
+        let rows = states.each_ref().map(row);
+        let shown = |row: &Row| [row.state, &row.budget, &row.actual, &row.projected].join(", ");
+        assert_eq!(shown(&rows[0]), "not known yet, 4.00 USD, –, –");
+        assert_eq!(shown(&rows[1]), "open, 4.00 USD, 1.00 USD, 1.00 USD");
+        let sum = |states: &[BudgetState]| sums_of_spend(states, &|state| state.actual_micros.0);
+        assert_eq!(sum(&states), "1.00 USD (not known yet of 1)");
+        assert_eq!(sum(&states[..1]), "not known yet");
+    }
+
     fn state(name: &str, currency: &str, actual: i64) -> BudgetState {
         BudgetState {
             name: name.parse().unwrap(),
@@ -290,6 +333,7 @@ mod tests {
             actual_micros: Micros(actual),
             in_flight_micros: Micros(0),
             projected_micros: Micros(actual),
+            is_known: true,
         }
     }
 
@@ -329,5 +373,7 @@ mod tests {
         assert_eq!(sums(&largest, &|s| s.actual_micros.0), "at least 9223372036854.78 USD");
         assert_eq!(share_of_budgets(&states, &|s| s.actual_micros.0), 0.375);
         assert_eq!(share_of_budgets(&[], &|s| s.actual_micros.0), 0.0);
+        assert_eq!(sums_of_spend(&states, &|s| s.actual_micros.0), "2.00 EUR · 2.00 USD");
+        assert_eq!(sums_of_spend(&[], &|s| s.actual_micros.0), "");
     }
 }

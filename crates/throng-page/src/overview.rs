@@ -9,7 +9,7 @@ use throng_model::Timestamp;
 
 use crate::activation::count_of;
 use crate::alerts::{self, AlertLine};
-use crate::budgets::{share_of_budgets, sums};
+use crate::budgets::{share_of_budgets, sums_of_spend};
 use crate::show::{self, Card, Entry, card, count, linked, text_card};
 use crate::{Rendered, chart};
 
@@ -95,7 +95,11 @@ fn budget_figures(budgets: &[BudgetState]) -> [Card; 2] {
     let open = budgets.iter().filter(|budget| budget.open).count();
     let spend = match budgets.is_empty() {
         true => text_card("spend-today", "no ad groups".to_owned(), "actual spend today"),
-        false => card("spend-today", sums(budgets, &|s| s.actual_micros.0), "actual spend today"),
+        false => card(
+            "spend-today",
+            sums_of_spend(budgets, &|s| s.actual_micros.0),
+            "actual spend today",
+        ),
     };
     [card("ad-groups-open", format!("{open} of {}", budgets.len()), "ad groups open"), spend]
 }

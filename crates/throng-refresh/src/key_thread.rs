@@ -2,6 +2,7 @@
 //! divided by user shard.
 
 use std::panic::resume_unwind;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
@@ -27,7 +28,7 @@ impl KeyThread {
         let (sender, written) = channel();
         let thread = std::thread::Builder::new().name("throng-keys".to_owned());
         let thread = thread.spawn(move || write(writer, &received, &sender));
-        let thread = thread.map_err(RefreshError::io("start a thread that writes", "keys"))?;
+        let thread = thread.map_err(RefreshError::io("start a thread that writes", Path::new("keys")))?;
         Ok(Self { batches, written, thread })
     }
 

@@ -19,6 +19,12 @@ pub enum SyncError {
         #[source]
         source: reqwest::Error,
     },
+    /// The node has ended the feed: it stops, or the gate was too slow.
+    #[error("{url} has closed the connection")]
+    Closed {
+        /// The address.
+        url: String,
+    },
     /// The node does not accept the token.
     #[error("{url} does not accept the token: {message}")]
     WrongToken {
@@ -98,6 +104,7 @@ impl SyncError {
     pub fn class(&self) -> &'static str {
         match self {
             Self::Connection { .. } => "node_unreachable",
+            Self::Closed { .. } => "connection_closed",
             Self::WrongToken { .. } => "wrong_token",
             Self::Forbidden { .. } => "forbidden",
             Self::NotServed { .. } => "not_served",
@@ -131,7 +138,7 @@ impl SyncError {
         match self {
             Self::Connection { source, .. } => !source.is_connect(),
             Self::Refused { status, .. } => !(300..500).contains(status) || *status == 408,
-            Self::Response { .. } => true,
+            Self::Closed { .. } | Self::Response { .. } => true,
             Self::WrongToken { .. }
             | Self::Forbidden { .. }
             | Self::NotServed { .. }
@@ -147,6 +154,9 @@ impl SyncError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Connection { .. } => "check the address of the node, and that it runs",
+            Self::Closed { .. } => {
+                "the node stops, or the gate was too slow: the connection is made again by itself"
+            }
             Self::WrongToken { .. } | Self::Forbidden { .. } => {
                 "create a token with `throng token create NAME --scope feed,lookup`, and with the scope events to \
                  record insertions"

@@ -73,6 +73,16 @@ enum Ended {
     ByNode,
 }
 
+impl Ended {
+    /// What is reported of it.
+    fn error(&self, url: String) -> Option<SyncError> {
+        match self {
+            Self::NeedKeyframes => None,
+            Self::ByNode => Some(SyncError::Closed { url }),
+        }
+    }
+}
+
 /// Keeps a gate current with feed and catalog of a node.
 #[derive(Debug, Clone)]
 pub struct FeedFollower {
@@ -118,11 +128,9 @@ impl FeedFollower {
                 ended = self.follow_once(observer, &mut attempts) => ended,
             };
             match ended {
-                Ok(Ended::NeedKeyframes) => {}
-                Ok(Ended::ByNode) => {
-                    let (url, problem) =
-                        (self.client.feed_url(), "the connection was closed".to_owned());
-                    observer.failed(&SyncError::Response { url, problem });
+                Ok(ended) => {
+                    let error = ended.error(self.client.feed_url());
+                    error.iter().for_each(|error| observer.failed(error));
                 }
                 Err(error) => observer.failed(&error),
             }
@@ -253,6 +261,17 @@ impl FrameBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A node that stops has sent nothing wrong.
+    #[test]
+    fn a_feed_that_the_node_has_ended_is_not_an_invalid_response() {
+        let error = |ended: Ended| ended.error("http://node/v1/feed".to_owned());
+        assert!(error(Ended::NeedKeyframes).is_none());
+        let closed = error(Ended::ByNode).unwrap();
+        assert_eq!(closed.class(), "connection_closed");
+        assert_eq!(closed.to_string(), "http://node/v1/feed has closed the connection");
+        assert_eq!(closed.retry(), throng_model::Retry::Backoff);
+    }
 
     #[test]
     fn only_complete_frames_are_taken() {

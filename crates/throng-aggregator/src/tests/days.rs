@@ -29,9 +29,18 @@ async fn figures_of_a_failed_partition_are_not_written() {
 async fn the_state_of_a_partition_without_a_frame_is_not_current() {
     let (fixture, dir) = (Fixture::new(), tempfile::tempdir().unwrap());
     let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    let keyframe = budgets.led.load_full()[0].keyframe();
     budgets.set_assignment(&[]).await.unwrap();
-    // Not "0 spent", of which nothing is known.
-    assert_eq!(budgets.states()[0].reason, "not current: there is no frame of its partition yet");
+    let state = || {
+        let states = budgets.states();
+        (states[0].is_known, states[0].open, states[0].reason.clone())
+    };
+    // Not "0 spent" and open, of which nothing is known.
+    let unknown = "not current: there is no frame of its partition yet";
+    assert_eq!(state(), (false, false, unknown.to_owned()));
+    assert!(budgets.feed_state.apply(&keyframe).is_newest());
+    let nothing = "0.00 spent and 0.00 in flight leave room in 10.00 USD";
+    assert_eq!(state(), (true, true, nothing.to_owned()));
 }
 
 /// Also what it has spent since the last write: nobody has its figures later.

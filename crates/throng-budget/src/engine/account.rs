@@ -90,8 +90,7 @@ pub(super) struct Outcome {
 #[derive(Debug, Clone)]
 pub(super) struct Account {
     pub(super) config: AdGroupConfig,
-    /// What an insertion at the ad group's terms is expected to earn, and that times the probability that it has
-    /// an outcome.
+    /// What an insertion at the ad group's terms is expected to earn, and that times the probability of an outcome.
     expected: i64,
     weighted: i64,
     /// The declared probability of an outcome, in billionths.

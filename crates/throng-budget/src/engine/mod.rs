@@ -137,6 +137,8 @@ pub struct AdGroupState {
     pub open: bool,
     /// Why, with the figures.
     pub reason: String,
+    /// Whether the figures are known.
+    pub is_known: bool,
 }
 
 /// How long the spend of an ad group is kept after it was removed.
@@ -402,7 +404,8 @@ impl Engine {
 
     /// The figures of every ad group, in the order of the configuration.
     pub fn states(&self, now: Timestamp) -> Vec<AdGroupState> {
-        self.accounts.iter().map(|account| state(account, now)).collect()
+        let of = |account: &Account| AdGroupState::of(&account.config, account.figures(now));
+        self.accounts.iter().map(of).collect()
     }
 
     fn account(&self, ad_group: &AdGroupName) -> Option<&Account> {
@@ -539,10 +542,6 @@ fn entry(account: &Account, published: PublishedFigures) -> FeedEntry {
     }
 }
 
-fn state(account: &Account, now: Timestamp) -> AdGroupState {
-    AdGroupState::of(&account.config, account.figures(now))
-}
-
 impl AdGroupState {
     /// The state of an ad group by its newest entry of the feed; `None`: the feed does not name it.
     pub fn of_entry(config: &AdGroupConfig, entry: Option<FeedEntry>) -> Self {
@@ -590,6 +589,7 @@ impl AdGroupState {
             projected: Micros(actual.0.saturating_add(in_flight.0)),
             open,
             reason,
+            is_known: true,
         }
     }
 }

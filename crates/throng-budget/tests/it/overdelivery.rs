@@ -244,19 +244,32 @@ fn causes_of_the_days_of_another_time_zone_are_forgotten_whenever_it_is_changed(
 fn causes_that_were_set_aside_with_another_currency_are_not_taken_over() {
     let budget = 100 * CENTS;
     let mut engine = Engine::new(3, 1, 1, configs(budget));
+    // It publishes no frames, and knows no causes.
+    let mut changed = engine.clone();
     (0..=5).for_each(|second| tick(&mut engine, second * 1_000));
     for n in 0..12 {
         let id = format!("burst-{n}");
-        apply(&mut engine, &event(EventKind::Insertion, &id, 5_100, EventMoney::NONE));
-        apply(&mut engine, &event(EventKind::Impression, &id, 5_200, EventMoney::NONE));
+        for engine in [&mut engine, &mut changed] {
+            apply(engine, &event(EventKind::Insertion, &id, 5_100, EventMoney::NONE));
+            apply(engine, &event(EventKind::Impression, &id, 5_200, EventMoney::NONE));
+        }
     }
-    assert_eq!(sums(&engine, budget, 5_300), ([0, 0, 0, 20 * CENTS, 0], 20 * CENTS));
-    engine.configure(2, Vec::new(), at(6_000));
+    let burst = ([0, 0, 0, 20 * CENTS, 0], 20 * CENTS);
+    assert_eq!(sums(&engine, budget, 5_300), burst);
+    let before = engine.checkpoint(1);
     let mut euros = configs(budget);
     euros[0].currency = "EUR".parse().expect("a currency");
-    engine.configure(3, euros, at(7_000));
+    engine.configure(2, Vec::new(), at(6_000));
+    engine.configure(3, euros.clone(), at(7_000));
     assert_eq!(sums(&engine, budget, 7_000), ([0; 5], 0));
-    let bytes = engine.checkpoint(1);
-    engine.merge_causes(&bytes).expect("a checkpoint");
-    assert_eq!(sums(&engine, budget, 7_000), ([0; 5], 0));
+    // The checkpoint has what was set aside, or is from before the ad group was removed.
+    for bytes in [engine.checkpoint(1), before.clone()] {
+        engine.merge_causes(&bytes).expect("a checkpoint");
+        assert_eq!(sums(&engine, budget, 7_000), ([0; 5], 0));
+    }
+    // An ad group whose currency was changed goes on with the spend of the day, and with its causes.
+    changed.configure(2, euros, at(7_000));
+    assert_eq!(sums(&changed, budget, 7_000), ([0; 5], 20 * CENTS));
+    changed.merge_causes(&before).expect("a checkpoint");
+    assert_eq!(sums(&changed, budget, 7_000), burst);
 }

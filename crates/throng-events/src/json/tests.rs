@@ -284,6 +284,8 @@ fn the_help_fits_what_is_not_json() {
     assert!(help(r#""price":-Infinity"#).contains("Infinity"));
     assert!(help(r#""price":1e400"#).contains("1e308"));
     assert!(help(r#""placement":"\ud800""#).contains("UTF-8"));
+    let comma = parse_ndjson(br#"{"id":"a","kind":"click",}"#);
+    assert!(comma.refused.problems[0].help.contains("last field"), "{comma:?}");
     let latin = parse_ndjson(b"{\"id\":\"caf\xe9\"}");
     assert!(latin.refused.problems[0].help.contains("UTF-8"), "{latin:?}");
     let parsed = parse_ndjson(format!("{}\0\n{}\n", line("a"), line("b")).as_bytes());

@@ -22,6 +22,7 @@ pub fn state(state: &AdGroupState) -> BudgetState {
         actual_micros: state.actual,
         in_flight_micros: state.in_flight,
         projected_micros: state.projected,
+        is_known: state.is_known,
     }
 }
 
@@ -152,6 +153,7 @@ mod tests {
             projected: Micros(7),
             open: true,
             reason: String::new(),
+            is_known: true,
         };
         let row = |day, currency: Option<&str>| BudgetDayRow {
             ad_group: "shoes".parse().unwrap(),

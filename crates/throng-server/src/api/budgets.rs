@@ -15,7 +15,7 @@ use super::error::ApiError;
 use super::operations::OperationsOf;
 
 /// All ad groups.
-#[utoipa::path(get, path = "/v1/budgets", responses((status = 200, body = BudgetList, description = "`budgets`: name, open, reason, currency and amounts in micros")))]
+#[utoipa::path(get, path = "/v1/budgets", responses((status = 200, body = BudgetList, description = "`budgets`: name, open, is_known, reason, currency and amounts in micros")))]
 pub(crate) async fn list(State(ctx): State<BudgetsState>) -> Json<BudgetList> {
     Json(BudgetList { budgets: ctx.budgets.states().iter().map(mapping::state).collect() })
 }

@@ -11,7 +11,7 @@ use throng_gate::Gate;
 use throng_ingest::Ingest;
 use throng_lake::Lake;
 use throng_membership::MembershipIndex;
-use throng_model::{Clock, HashSeed};
+use throng_model::{Clock, HashSeed, Timestamp};
 use throng_refresh::RefreshContext;
 use throng_spec::Spec;
 use throng_store::Ledger;
@@ -110,6 +110,8 @@ pub(crate) struct DecideState {
     pub(super) gate: Arc<Gate>,
     /// Records insertions.
     pub(super) budgets: Arc<Budgets>,
+    /// When the process started.
+    pub(super) started_at: Timestamp,
     /// Hashes users.
     pub(super) seed: HashSeed,
     /// Insertions are not recorded when this is cancelled.
@@ -121,6 +123,7 @@ impl FromRef<Arc<NodeContext>> for DecideState {
         Self {
             gate: Arc::clone(&ctx.gate),
             budgets: Arc::clone(&ctx.budgets),
+            started_at: ctx.started_at,
             seed: ctx.seed,
             data_directory_lost: ctx.data_directory_lost.clone(),
         }

@@ -39,15 +39,16 @@ async fn states(ad_group: Option<&str>, node: &NodeArgs, output: Output) -> Resu
     };
     let rows = states.into_iter().map(|state| {
         let amount = |micros: Micros| format!("{micros} {}", state.currency).trim_end().to_owned();
-        let amounts = [
-            state.budget_micros,
-            state.actual_micros,
-            state.in_flight_micros,
-            state.projected_micros,
-        ];
-        let open = if state.open { "open" } else { "closed" };
-        let mut row = vec![state.name.to_string(), open.to_owned()];
-        row.extend(amounts.map(amount));
+        let spent = [state.actual_micros, state.in_flight_micros, state.projected_micros];
+        let spent =
+            spent.map(|micros| if state.is_known { amount(micros) } else { "-".to_owned() });
+        let open = match (state.is_known, state.open) {
+            (false, _) => "unknown",
+            (true, true) => "open",
+            (true, false) => "closed",
+        };
+        let mut row = vec![state.name.to_string(), open.to_owned(), amount(state.budget_micros)];
+        row.extend(spent);
         row.push(state.reason.clone());
         row
     });

@@ -78,8 +78,7 @@ impl Account {
         if !figures.open {
             return self.learned.pace.close();
         }
-        // With a plan spend in flight counts also without prediction: the plan would be exceeded before it is
-        // known.
+        // With a plan spend in flight counts also without prediction: the plan would be exceeded before it is known.
         let is_counted = self.config.prediction || self.config.pacing == Pacing::Even;
         let in_flight = if is_counted { figures.in_flight.0 } else { 0 };
         let situation = PacingInput {

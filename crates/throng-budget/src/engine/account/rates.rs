@@ -170,8 +170,7 @@ impl Account {
         }
     }
 
-    /// The learned rate of the insertions of a window as a multiple of the declared one: the mean of their
-    /// placements.
+    /// The learned rate of a window's insertions as a multiple of the declared one: the mean of their placements.
     pub(super) fn factor_of(&self, window: &Window) -> f64 {
         window.factor.unwrap_or_else(|| mean_factor(&self.rates, window))
     }
