@@ -1,7 +1,7 @@
 //! Tables over the files of sources: the columns of all files of a table, and their rows as the engine reads
 //! them. Also the arithmetic over them that never wraps around (`checked_integers`), which the processes of a cluster
 //! have too, and which queries the engine would run otherwise than they are meant (`misread`, `subqueries`,
-//! `key_text`, `comparisons`).
+//! `time_zones`, `key_text`, `comparisons`).
 
 mod checked_integers;
 mod checked_sum;
@@ -31,6 +31,7 @@ mod shown_column;
 mod subqueries;
 mod text_doubts;
 mod text_source;
+mod time_zones;
 mod union;
 mod wide_dates;
 mod widen;
@@ -52,5 +53,6 @@ pub use shown_column::{listed_column, shown_column};
 pub use subqueries::misread_subquery;
 pub use text_doubts::text_doubts;
 pub use text_source::TextSource;
+pub use time_zones::misread_time_zone;
 pub use union::union;
 pub use written::{as_written, is_written};

@@ -260,13 +260,51 @@ async fn dates_are_not_compared_with_timestamps_of_another_time_zone_than_utc() 
     ] {
         refused(&shop, &of(condition), &["time zone Europe/Berlin", "AS DATE"]).await;
     }
+    holds(&shop, &of("seen AT TIME ZONE 'UTC' >= DATE '2021-03-01'"), &["u1"]).await;
+}
+
+#[tokio::test]
+async fn timestamps_with_a_time_zone_do_not_meet_those_without_one() {
+    // Of which the time in Berlin is 00:30 of the next day.
+    let rows = "user_id,seen\nu1,2021-02-28T23:30:00Z\nu2,2021-03-01T23:30:00Z\n";
+    let shop = Shop::new().file("v.csv", rows);
+    let berlin = "seen AT TIME ZONE 'UTC' AT TIME ZONE 'Europe/Berlin'";
+    let of = |condition: &str| {
+        let condition = condition.replace("BERLIN", berlin);
+        format!("SELECT user_id FROM shop.v WHERE {condition}")
+    };
     for condition in [
         "CAST(seen AT TIME ZONE 'Europe/Berlin' AS DATE) = DATE '2021-03-01'",
         "seen AT TIME ZONE 'Europe/Berlin' >= TIMESTAMP '2021-03-01 00:00:00'",
-        "seen AT TIME ZONE 'UTC' >= DATE '2021-03-01'",
+        "BERLIN > now() - INTERVAL '1 hour'",
+        "now() - (BERLIN) < INTERVAL '1 hour'",
+        "BERLIN = TIMESTAMP '2021-02-28 23:30:00+00'",
+        "BERLIN BETWEEN TIMESTAMP '2021-03-01 00:00:00' AND now()",
+        "(BERLIN) IN (SELECT seen FROM shop.v)",
+        "EXISTS (SELECT 1 FROM shop.v o WHERE o.seen = v.seen AT TIME ZONE 'Europe/Berlin')",
+    ] {
+        let words = ["without a time zone", "AT TIME ZONE 'UTC' behind", "two conversions"];
+        refused(&shop, &of(condition), &words).await;
+    }
+    for condition in [
+        "CAST(BERLIN AS TIMESTAMP) >= TIMESTAMP '2021-03-01 00:00:00'",
+        "BERLIN BETWEEN DATE '2021-03-01' AND DATE '2021-03-02'",
+    ] {
+        refused(&shop, &of(condition), &["to one without", "CAST(seen AS DATE)"]).await;
+    }
+    for condition in [
+        "CAST(BERLIN AS DATE) = DATE '2021-03-01'",
+        "BERLIN < TIMESTAMP '2021-03-01 01:00:00'",
+        "BERLIN < TIMESTAMP '2021-03-02 01:00:00' - INTERVAL '1 day'",
+        "BERLIN < '2021-03-01 01:00:00'",
+        "date_trunc('day', BERLIN) = TIMESTAMP '2021-03-01 00:00:00'",
+        "extract(day FROM BERLIN) = 1",
+        "to_local_time(BERLIN) < TIMESTAMP '2021-03-01 01:00:00'",
+        "BERLIN AT TIME ZONE 'UTC' < TIMESTAMP '2021-03-01 00:00:00'",
     ] {
         holds(&shop, &of(condition), &["u1"]).await;
     }
+    holds(&shop, &of("BERLIN AT TIME ZONE 'UTC' < now() - INTERVAL '1 hour'"), &["u1", "u2"]).await;
 }
 
 #[tokio::test]

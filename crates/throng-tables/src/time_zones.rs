@@ -1,0 +1,115 @@
+//! Conversions between timestamps with and without a time zone, of which the engine computes another moment than SQL
+//! does if the time zone is not UTC. Pure.
+//!
+//! A timestamp without a time zone is in UTC: `now()`, and those of CSV and JSON files, also if they are written with `Z`.
+//! Beside one of a time zone, the engine takes it for a local time, so that `seen > now() - INTERVAL '1 hour'` is wrong by
+//! the offset of the time zone. Of a comparison with a conversion in either direction, the engine's optimizer removes the
+//! conversion as if the moment stayed the same.
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
+
+use super::refusal::Misread;
+use super::wide_dates::is_utc;
+
+const WITHOUT: Misread = Misread {
+    message: "a timestamp without a time zone, such as now() or one of a CSV file, is compared with one of a time zone \
+              other than UTC, or converted to it, where the engine takes it for a local time",
+    word: "ZONE",
+    help: "write AT TIME ZONE 'UTC' behind the one with a time zone to compare moments, as in seen AT TIME ZONE 'UTC' > \
+           now() - INTERVAL '1 day'; times in UTC, also those with Z in files, become local ones by two conversions: \
+           CAST(seen AT TIME ZONE 'UTC' AT TIME ZONE 'Europe/Berlin' AS DATE)",
+};
+const LOCAL: Misread = Misread {
+    message: "a timestamp of a time zone other than UTC is converted to one without, as where it stands with dates in \
+              BETWEEN or IN, which the engine does not do as SQL does",
+    word: "ZONE",
+    help: "compare its date, as in CAST(seen AS DATE) BETWEEN DATE '2026-11-01' AND DATE '2026-11-25', or its local time, \
+           as in to_local_time(seen) >= TIMESTAMP '2026-11-25 00:00:00'",
+};
+
+/// What of the conversions of a plan the engine would do otherwise than SQL, if anything. The plan is one that the engine
+/// has analyzed, which has the conversions that the SQL does not write.
+pub fn misread_time_zone(plan: &LogicalPlan) -> Option<Misread> {
+    let mut found = None;
+    // A visitor without errors cannot fail.
+    let _ = plan.apply_with_subqueries(|node| {
+        let schema = merge_schema(&node.inputs());
+        let _ = node.apply_expressions(|expr| {
+            expr.apply(|inner| {
+                found = found.or_else(|| of_conversion(inner, &schema));
+                Ok(TreeNodeRecursion::Continue)
+            })
+        });
+        Ok(match found {
+            Some(_) => TreeNodeRecursion::Stop,
+            None => TreeNodeRecursion::Continue,
+        })
+    });
+    found
+}
+
+fn of_conversion(expr: &Expr, schema: &DFSchema) -> Option<Misread> {
+    let (from, to) = match expr {
+        Expr::Cast(cast) => (&cast.expr, cast.field.data_type()),
+        Expr::TryCast(cast) => (&cast.expr, cast.field.data_type()),
+        _ => return None,
+    };
+    let DataType::Timestamp(_, to) = to else { return None };
+    let is_local = |zone: &str| !is_utc(zone);
+    match (from.get_type(schema).ok()?, to.as_deref()) {
+        (DataType::Timestamp(_, None), Some(to)) if is_local(to) => {
+            (!is_stated(from)).then_some(WITHOUT)
+        }
+        (DataType::Date32 | DataType::Date64, Some(to)) if is_local(to) => Some(LOCAL),
+        (DataType::Timestamp(_, Some(of)), None) if is_local(&of) => Some(LOCAL),
+        _ => None,
+    }
+}
+
+/// Whether the SQL states a local time: `TIMESTAMP '2026-11-25 10:00:00'`, also with an interval added to it, but not
+/// with an offset.
+fn is_stated(expr: &Expr) -> bool {
+    let other = expr.exists(|inner| {
+        Ok(match inner {
+            Expr::Literal(value, _) => value.try_as_str().flatten().is_some_and(has_offset),
+            Expr::Cast(_) | Expr::TryCast(_) | Expr::BinaryExpr(_) => false,
+            _ => true,
+        })
+    });
+    matches!(other, Ok(false))
+}
+
+/// Whether the text of a timestamp names a time zone behind its date.
+fn has_offset(text: &str) -> bool {
+    let time = text.trim().get(10..).unwrap_or_default();
+    time.contains(|c: char| matches!(c, '+' | '-') || (c.is_ascii_alphabetic() && c != 'T'))
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::datatypes::TimeUnit;
+    use datafusion::logical_expr::{cast, col, lit};
+
+    use super::*;
+
+    #[test]
+    fn a_local_time_is_stated_unless_its_text_has_an_offset() {
+        let timestamp = DataType::Timestamp(TimeUnit::Nanosecond, None);
+        for (text, stated) in [
+            ("2026-11-25", true),
+            ("2026-11-25 10:00:00", true),
+            ("2026-11-25T10:00:00.5", true),
+            ("2026-11-25 10:00:00Z", false),
+            ("2026-11-25 10:00:00+01", false),
+            ("2026-11-25T10:00:00-05:00", false),
+            ("2026-11-25 10:00:00 Europe/Berlin", false),
+        ] {
+            assert_eq!(is_stated(&cast(lit(text), timestamp.clone())), stated, "{text}");
+        }
+        assert!(!is_stated(&col("seen")));
+    }
+}
