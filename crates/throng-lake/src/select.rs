@@ -9,7 +9,7 @@ use datafusion::prelude::SQLOptions;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Expr, Ident, visit_expressions_mut};
 use futures::StreamExt;
-use throng_tables::{OpenTable, misread_subquery, misread_time_zone};
+use throng_tables::{OpenTable, misread_moment, misread_subquery};
 
 use crate::bind::{Parameters, bind};
 use crate::conversions::explained;
@@ -68,7 +68,7 @@ impl Engine {
         let types =
             state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {});
         let analyzed = types.map_err(wrong)?;
-        if let Some(found) = misread_time_zone(&analyzed) {
+        if let Some(found) = misread_moment(&analyzed) {
             return Err(LakeError::misread(sql, found));
         }
         opened.context.execute_logical_plan(plan).await.map_err(wrong)

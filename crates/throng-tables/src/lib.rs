@@ -1,7 +1,7 @@
 //! Tables over the files of sources: the columns of all files of a table, and their rows as the engine reads
 //! them. Also the arithmetic over them that never wraps around (`checked_integers`), which the processes of a cluster
 //! have too, and which queries the engine would run otherwise than they are meant (`misread`, `subqueries`,
-//! `time_zones`, `key_text`, `comparisons`).
+//! `moments`, `key_text`, `comparisons`).
 
 mod checked_integers;
 mod checked_sum;
@@ -20,6 +20,7 @@ mod layout;
 mod lengths;
 mod merged_columns;
 mod misread;
+mod moments;
 mod nested;
 mod object;
 mod parquet;
@@ -31,7 +32,6 @@ mod shown_column;
 mod subqueries;
 mod text_doubts;
 mod text_source;
-mod time_zones;
 mod union;
 mod wide_dates;
 mod widen;
@@ -45,6 +45,7 @@ pub use key_text::{is_decimal, refuse_other_texts};
 pub use layout::{Column, FilePlan, Layout, OpenTable, Origin, TypeConflict, is_text, shown};
 pub use lengths::unapplied_length;
 pub use misread::misread;
+pub use moments::misread_moment;
 pub use object::{ScannedObject, as_scanned, relocated, stamps};
 pub use provider::LakeTable;
 pub use read_schema::infer_schema;
@@ -53,6 +54,5 @@ pub use shown_column::{listed_column, shown_column};
 pub use subqueries::misread_subquery;
 pub use text_doubts::text_doubts;
 pub use text_source::TextSource;
-pub use time_zones::misread_time_zone;
 pub use union::union;
 pub use written::{as_written, is_written};

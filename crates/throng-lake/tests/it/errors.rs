@@ -308,6 +308,30 @@ async fn timestamps_with_a_time_zone_do_not_meet_those_without_one() {
 }
 
 #[tokio::test]
+async fn whole_numbers_are_not_days_since_1970() {
+    let shop = Shop::new().file("v.csv", "user_id,day,d\nu1,20260131,2026-01-31\nu2,20251231,\n");
+    let of = |condition: &str| format!("SELECT user_id FROM shop.v WHERE {condition}");
+    for condition in [
+        "day >= DATE '2026-01-01'",
+        "day BETWEEN DATE '2026-01-01' AND current_date",
+        "CAST(day AS DATE) >= '2026-01-01'",
+        "TRY_CAST(day AS DATE) IS NOT NULL",
+        "to_date(day) >= '2026-01-01'",
+        "d > 20260101",
+    ] {
+        refused(&shop, &of(condition), &["days since 1970", "'%Y%m%d'", "day >= 20260131"]).await;
+    }
+    for condition in [
+        "to_date(CAST(day AS TEXT), '%Y%m%d') >= DATE '2026-01-01'",
+        "day >= 20260101",
+        "d + 30 > DATE '2026-03-01'",
+        "d - DATE '2026-01-01' = day - 20260101",
+    ] {
+        holds(&shop, &of(condition), &["u1"]).await;
+    }
+}
+
+#[tokio::test]
 async fn a_misread_form_has_a_position_only_if_its_word_is_there_once() {
     let shop = Shop::new().file("a.csv", "id\n1\n").file("b.csv", "id\n1\n");
     let position =

@@ -1,10 +1,12 @@
 //! Conversions between timestamps with and without a time zone, of which the engine computes another moment than SQL
-//! does if the time zone is not UTC. Pure.
+//! does if the time zone is not UTC, and of whole numbers to dates. Pure.
 //!
 //! A timestamp without a time zone is in UTC: `now()`, and those of CSV and JSON files, also if they are written with `Z`.
 //! Beside one of a time zone, the engine takes it for a local time, so that `seen > now() - INTERVAL '1 hour'` is wrong by
 //! the offset of the time zone. Of a comparison with a conversion in either direction, the engine's optimizer removes the
 //! conversion as if the moment stayed the same.
+//!
+//! A whole number that is compared with a date is taken for days since 1970: `20260131` is a day of the year 57,000 there.
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
@@ -30,10 +32,17 @@ const LOCAL: Misread = Misread {
     help: "compare its date, as in CAST(seen AS DATE) BETWEEN DATE '2026-11-01' AND DATE '2026-11-25', or its local time, \
            as in to_local_time(seen) >= TIMESTAMP '2026-11-25 00:00:00'",
 };
+const DAYS: Misread = Misread {
+    message: "a whole number is compared with a date or converted to one, where the engine takes it for days since 1970",
+    word: "DATE",
+    help: "convert days such as 20260131 by to_date(CAST(day AS TEXT), '%Y%m%d'), or compare them with numbers, as in \
+           day >= 20260131; convert seconds since 1970 by to_timestamp(seen), and milliseconds by \
+           to_timestamp_millis(seen)",
+};
 
 /// What of the conversions of a plan the engine would do otherwise than SQL, if anything. The plan is one that the engine
 /// has analyzed, which has the conversions that the SQL does not write.
-pub fn misread_time_zone(plan: &LogicalPlan) -> Option<Misread> {
+pub fn misread_moment(plan: &LogicalPlan) -> Option<Misread> {
     let mut found = None;
     // A visitor without errors cannot fail.
     let _ = plan.apply_with_subqueries(|node| {
@@ -56,8 +65,15 @@ fn of_conversion(expr: &Expr, schema: &DFSchema) -> Option<Misread> {
     let (from, to) = match expr {
         Expr::Cast(cast) => (&cast.expr, cast.field.data_type()),
         Expr::TryCast(cast) => (&cast.expr, cast.field.data_type()),
+        Expr::ScalarFunction(function) if function.name() == "to_date" => {
+            let of = function.args.first()?.get_type(schema).ok()?;
+            return of.is_integer().then_some(DAYS);
+        }
         _ => return None,
     };
+    if matches!(to, DataType::Date32 | DataType::Date64) {
+        return from.get_type(schema).ok()?.is_integer().then_some(DAYS);
+    }
     let DataType::Timestamp(_, to) = to else { return None };
     let is_local = |zone: &str| !is_utc(zone);
     match (from.get_type(schema).ok()?, to.as_deref()) {
