@@ -322,7 +322,8 @@ fn form(class: Class, text: &str) -> Form {
             if text.split_once('.').is_some_and(is_zeros) { Form::Pointed } else { Form::Number }
         }
         Class::Timestamp(format) if format.separator == b' ' => Form::SpacedMoment,
-        Class::Date | Class::Timestamp(_) => Form::Moment,
+        Class::Date => Form::Day,
+        Class::Timestamp(_) => Form::Moment,
         Class::Boolean => Form::Other,
         Class::Other => {
             let digits = text.strip_prefix(['+', '-']).unwrap_or(text);

@@ -11,7 +11,9 @@ pub(crate) enum Form {
     Respelled,
     /// Another number.
     Number,
-    /// A date, or a timestamp with a `T`.
+    /// A date.
+    Day,
+    /// A timestamp with a `T` before the time.
     Moment,
     /// A timestamp with a space before the time.
     SpacedMoment,
@@ -37,9 +39,9 @@ pub struct NumberForms {
     /// Those in other forms, which are not among `moments`.
     unsorted_moments: u64,
     values: u64,
-    /// A moment has no space before the time.
+    /// A timestamp has a `T` before the time.
     unspaced: bool,
-    /// A moment has one.
+    /// A timestamp has a space there.
     spaced: bool,
 }
 
@@ -57,11 +59,13 @@ impl NumberForms {
             Form::Respelled => self.respelled = true,
             Form::Moment => self.unspaced = true,
             Form::SpacedMoment => self.spaced = true,
-            Form::Number | Form::UnsortedMoment | Form::Other => {}
+            Form::Number | Form::Day | Form::UnsortedMoment | Form::Other => {}
         }
         match form {
             Form::Other => {}
-            Form::Moment | Form::SpacedMoment => self.moments = self.moments.saturating_add(1),
+            Form::Day | Form::Moment | Form::SpacedMoment => {
+                self.moments = self.moments.saturating_add(1);
+            }
             Form::UnsortedMoment => {
                 self.unsorted_moments = self.unsorted_moments.saturating_add(1);
             }
@@ -144,6 +148,9 @@ mod tests {
         assert!(unsorted(&[Form::UnsortedMoment; 2]));
         assert!(unsorted(&[Form::Moment, Form::SpacedMoment]));
         assert!(!unsorted(&[Form::Moment; 3]) && !unsorted(&[Form::SpacedMoment; 3]));
+        assert!(
+            !unsorted(&[Form::Day, Form::SpacedMoment]) && !unsorted(&[Form::Day, Form::Moment])
+        );
         assert!(!unsorted(&[]) && !unsorted(&[Form::UnsortedMoment, Form::Other]));
         let mut files = of(&[Form::Moment; 9]);
         files.merge(&of(&[Form::SpacedMoment, Form::Other]));
