@@ -36,8 +36,8 @@ const DAYS: Misread = Misread {
     message: "a whole number is compared with a date or converted to one, where the engine takes it for days since 1970",
     word: "DATE",
     help: "convert days such as 20260131 by to_date(CAST(day AS TEXT), '%Y%m%d'), or compare them with numbers, as in \
-           day >= 20260131; convert seconds since 1970 by to_timestamp(seen), and milliseconds by \
-           to_timestamp_millis(seen)",
+           day >= 20260131; convert seconds since 1970 by to_timestamp(seen), milliseconds by to_timestamp_millis(seen), \
+           and days by DATE '1970-01-01' + day",
 };
 
 /// What of the conversions of a plan the engine would do otherwise than SQL, if anything. The plan is one that the engine
