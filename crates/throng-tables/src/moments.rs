@@ -1,5 +1,5 @@
 //! Conversions between timestamps with and without a time zone, of which the engine computes another moment than SQL
-//! does if the time zone is not UTC, and of whole numbers to dates. Pure.
+//! does if the time zone is not UTC, of whole numbers to dates, and arithmetic of dates with hours. Pure.
 //!
 //! A timestamp without a time zone is in UTC: `now()`, and those of CSV and JSON files, also if they are written with `Z`.
 //! Beside one of a time zone, the engine takes it for a local time, so that `seen > now() - INTERVAL '1 hour'` is wrong by
@@ -7,12 +7,14 @@
 //! conversion as if the moment stayed the same.
 //!
 //! A whole number that is compared with a date is taken for days since 1970: `20260131` is a day of the year 57,000 there.
+//! A date and an interval are a date, without the hours of the interval, and the hours of a difference of timestamps are all
+//! of them, also those of its days.
 
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
 
 use super::refusal::Misread;
 use super::wide_dates::is_utc;
@@ -39,6 +41,18 @@ const DAYS: Misread = Misread {
            day >= 20260131; convert seconds since 1970 by to_timestamp(seen), milliseconds by to_timestamp_millis(seen), \
            and days by DATE '1970-01-01' + day",
 };
+const HOURS: Misread = Misread {
+    message: "an interval of hours is added to a date, or taken from it, where the engine counts whole days only",
+    word: "INTERVAL",
+    help: "write it for a timestamp, as in CAST(day AS TIMESTAMP) - INTERVAL '36 hours' or now() - INTERVAL '36 hours'",
+};
+const PARTS: Misread = Misread {
+    message: "a part of a difference of timestamps is the whole length in the engine: 23 hours and a day are 47 hours",
+    word: "extract",
+    help: "compare the length, as in now() - seen < INTERVAL '36 hours' or extract(epoch FROM now() - seen) / 3600 < 36",
+};
+
+const NANOSECONDS_OF_A_DAY: i64 = 86_400_000_000_000;
 
 /// What of the conversions of a plan the engine would do otherwise than SQL, if anything. The plan is one that the engine
 /// has analyzed, which has the conversions that the SQL does not write.
@@ -69,6 +83,16 @@ fn of_conversion(expr: &Expr, schema: &DFSchema) -> Option<Misread> {
             let of = function.args.first()?.get_type(schema).ok()?;
             return of.is_integer().then_some(DAYS);
         }
+        Expr::ScalarFunction(function) if function.name() == "date_part" => {
+            return is_part_of_difference(&function.args, schema).then_some(PARTS);
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Plus | Operator::Minus, right }) => {
+            let is_date =
+                |of: &Expr| matches!(of.get_type(schema), Ok(DataType::Date32 | DataType::Date64));
+            let has_hours = (has_part_of_day(right) && is_date(left))
+                || (has_part_of_day(left) && is_date(right));
+            return has_hours.then_some(HOURS);
+        }
         _ => return None,
     };
     if matches!(to, DataType::Date32 | DataType::Date64) {
@@ -83,6 +107,33 @@ fn of_conversion(expr: &Expr, schema: &DFSchema) -> Option<Misread> {
         (DataType::Date32 | DataType::Date64, Some(to)) if is_local(to) => Some(LOCAL),
         (DataType::Timestamp(_, Some(of)), None) if is_local(&of) => Some(LOCAL),
         _ => None,
+    }
+}
+
+/// Whether an expression is an interval that is not of whole days.
+fn has_part_of_day(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(of)), _) => {
+            of.nanoseconds % NANOSECONDS_OF_A_DAY != 0
+        }
+        _ => false,
+    }
+}
+
+/// Whether the arguments of `date_part` are a difference of timestamps and a part of it other than its days and its length.
+fn is_part_of_difference(arguments: &[Expr], schema: &DFSchema) -> bool {
+    let [part, of] = arguments else { return false };
+    let Expr::Literal(part, _) = converted(part) else { return false };
+    let part = part.try_as_str().flatten().unwrap_or_default().to_lowercase();
+    let is_whole = part.starts_with("day") || part.starts_with("epoch");
+    !is_whole && matches!(converted(of).get_type(schema), Ok(DataType::Duration(_)))
+}
+
+/// An expression, or what it converts.
+fn converted(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Cast(cast) => cast.expr.as_ref(),
+        other => other,
     }
 }
 
@@ -107,7 +158,7 @@ fn has_offset(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::datatypes::TimeUnit;
+    use datafusion::arrow::datatypes::{IntervalMonthDayNano, TimeUnit};
     use datafusion::logical_expr::{cast, col, lit};
 
     use super::*;
@@ -127,5 +178,16 @@ mod tests {
             assert_eq!(is_stated(&cast(lit(text), timestamp.clone())), stated, "{text}");
         }
         assert!(!is_stated(&col("seen")));
+    }
+
+    #[test]
+    fn an_interval_has_a_part_of_a_day_if_it_is_not_of_whole_days() {
+        let interval = |nanoseconds| {
+            let of = IntervalMonthDayNano { months: 1, days: 2, nanoseconds };
+            lit(ScalarValue::IntervalMonthDayNano(Some(of)))
+        };
+        assert!(has_part_of_day(&interval(1)) && has_part_of_day(&interval(-1)));
+        assert!(!has_part_of_day(&interval(0)));
+        assert!(!has_part_of_day(&interval(-2 * NANOSECONDS_OF_A_DAY)));
     }
 }

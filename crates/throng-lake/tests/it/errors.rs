@@ -331,6 +331,32 @@ async fn whole_numbers_are_not_days_since_1970() {
 }
 
 #[tokio::test]
+async fn hours_are_not_added_to_dates_nor_taken_as_parts_of_differences() {
+    let shop = Shop::new().file("v.csv", "user_id,d,seen\nu1,2026-01-31,2026-01-31T10:00:00\n");
+    let of = |condition: &str| format!("SELECT user_id FROM shop.v WHERE {condition}");
+    for condition in [
+        "d + INTERVAL '36 hours' > TIMESTAMP '2026-02-01 00:00:00'",
+        "seen > current_date - INTERVAL '12 hours'",
+    ] {
+        refused(&shop, &of(condition), &["whole days", "CAST(day AS TIMESTAMP)"]).await;
+    }
+    for condition in [
+        "extract(hour FROM now() - seen) < 24",
+        "date_part('minute', seen - TIMESTAMP '2026-01-01 00:00:00') = 0",
+    ] {
+        refused(&shop, &of(condition), &["whole length", "extract(epoch"]).await;
+    }
+    for condition in [
+        "CAST(d AS TIMESTAMP) - INTERVAL '12 hours' = TIMESTAMP '2026-01-30 12:00:00'",
+        "d + INTERVAL '1 month' = DATE '2026-02-28'",
+        "extract(day FROM seen - TIMESTAMP '2026-01-01 00:00:00') = 30",
+        "extract(hour FROM seen) = 10",
+    ] {
+        holds(&shop, &of(condition), &["u1"]).await;
+    }
+}
+
+#[tokio::test]
 async fn a_misread_form_has_a_position_only_if_its_word_is_there_once() {
     let shop = Shop::new().file("a.csv", "id\n1\n").file("b.csv", "id\n1\n");
     let position =
