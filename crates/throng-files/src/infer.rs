@@ -7,6 +7,7 @@
 use throng_model::trim_invisible;
 use throng_spec::ColumnType;
 
+use crate::moment_forms::{is_date, is_unsorted_moment, two};
 use crate::number_forms::{Form, NumberForms};
 use crate::text_forms::TextForms;
 
@@ -320,7 +321,9 @@ fn form(class: Class, text: &str) -> Form {
             let is_zeros = |(_, fraction): (&str, &str)| fraction.bytes().all(|b| b == b'0');
             if text.split_once('.').is_some_and(is_zeros) { Form::Pointed } else { Form::Number }
         }
-        Class::Date | Class::Timestamp(_) => Form::Moment,
+        Class::Timestamp(format) if format.separator == b' ' => Form::SpacedMoment,
+        Class::Date => Form::Day,
+        Class::Timestamp(_) => Form::Moment,
         Class::Boolean => Form::Other,
         Class::Other => {
             let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
@@ -329,6 +332,7 @@ fn form(class: Class, text: &str) -> Form {
                 _ if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
                     Form::Number
                 }
+                _ if is_unsorted_moment(text.as_bytes()) => Form::UnsortedMoment,
                 _ => Form::Other,
             }
         }
@@ -410,27 +414,6 @@ fn temporal(text: &[u8]) -> Class {
     } else {
         Class::Other
     }
-}
-
-fn two(text: &[u8], at: usize) -> Option<u32> {
-    let [a @ b'0'..=b'9', b @ b'0'..=b'9'] = text.get(at..at + 2)? else { return None };
-    Some(u32::from(a - b'0') * 10 + u32::from(b - b'0'))
-}
-
-/// A day of the calendar as `2026-11-25`.
-fn is_date(text: &[u8]) -> bool {
-    let parts = (two(text, 0), two(text, 2), two(text, 5), two(text, 8));
-    let (Some(century), Some(year), Some(month), Some(day)) = parts else { return false };
-    let year = century * 100 + year;
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let days = match month {
-        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
-        4 | 6 | 9 | 11 => 30,
-        2 if leap => 29,
-        2 => 28,
-        _ => 0,
-    };
-    text.len() == 10 && text[4] == b'-' && text[7] == b'-' && (1..=days).contains(&day)
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod joined;
 pub mod json;
 mod json_objects;
 mod kinds;
+mod moment_forms;
 mod names;
 mod nested;
 mod node;

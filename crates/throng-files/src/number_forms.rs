@@ -11,8 +11,14 @@ pub(crate) enum Form {
     Respelled,
     /// Another number.
     Number,
-    /// A date or a timestamp.
+    /// A date.
+    Day,
+    /// A timestamp with a `T` before the time.
     Moment,
+    /// A timestamp with a space before the time.
+    SpacedMoment,
+    /// A date or a timestamp in a form by which texts do not sort as moments do: `1/31/2026`, or with an offset.
+    UnsortedMoment,
     /// Anything else.
     Other,
 }
@@ -30,7 +36,13 @@ pub struct NumberForms {
     pub unread: bool,
     numbers: u64,
     moments: u64,
+    /// Those in other forms, which are not among `moments`.
+    unsorted_moments: u64,
     values: u64,
+    /// A timestamp has a `T` before the time.
+    unspaced: bool,
+    /// A timestamp has a space there.
+    spaced: bool,
 }
 
 impl NumberForms {
@@ -45,11 +57,18 @@ impl NumberForms {
             Form::Whole => self.whole = true,
             Form::Pointed => self.pointed = true,
             Form::Respelled => self.respelled = true,
-            Form::Number | Form::Moment | Form::Other => {}
+            Form::Moment => self.unspaced = true,
+            Form::SpacedMoment => self.spaced = true,
+            Form::Number | Form::Day | Form::UnsortedMoment | Form::Other => {}
         }
         match form {
             Form::Other => {}
-            Form::Moment => self.moments = self.moments.saturating_add(1),
+            Form::Day | Form::Moment | Form::SpacedMoment => {
+                self.moments = self.moments.saturating_add(1);
+            }
+            Form::UnsortedMoment => {
+                self.unsorted_moments = self.unsorted_moments.saturating_add(1);
+            }
             _ => self.numbers = self.numbers.saturating_add(1),
         }
     }
@@ -62,6 +81,9 @@ impl NumberForms {
         self.unread |= other.unread;
         self.numbers = self.numbers.saturating_add(other.numbers);
         self.moments = self.moments.saturating_add(other.moments);
+        self.unsorted_moments = self.unsorted_moments.saturating_add(other.unsorted_moments);
+        self.unspaced |= other.unspaced;
+        self.spaced |= other.spaced;
         self.values = self.values.saturating_add(other.values);
     }
 
@@ -80,6 +102,14 @@ impl NumberForms {
             _ if self.is_most(self.moments) || nearly_all(self.moments) => Some("dates"),
             _ => None,
         }
+    }
+
+    /// Whether nearly all values are dates or timestamps whose texts do not sort as they do: in a form such as
+    /// `1/31/2026`, with offsets, or some with a `T` and others with a space.
+    pub fn has_unsorted_moments(&self) -> bool {
+        let moments = self.moments.saturating_add(self.unsorted_moments);
+        let differ = self.unsorted_moments > 0 || (self.spaced && self.unspaced);
+        differ && moments >= self.values - self.values / 10
     }
 
     /// Whether all values but one are these.
@@ -110,6 +140,21 @@ mod tests {
         assert_eq!(many.majority_kind(), Some("numbers"));
         many.merge(&of(&[Form::Other]));
         assert_eq!(many.majority_kind(), None);
+    }
+
+    #[test]
+    fn moments_whose_texts_do_not_sort_are_noticed() {
+        let unsorted = |forms: &[Form]| of(forms).has_unsorted_moments();
+        assert!(unsorted(&[Form::UnsortedMoment; 2]));
+        assert!(unsorted(&[Form::Moment, Form::SpacedMoment]));
+        assert!(!unsorted(&[Form::Moment; 3]) && !unsorted(&[Form::SpacedMoment; 3]));
+        assert!(
+            !unsorted(&[Form::Day, Form::SpacedMoment]) && !unsorted(&[Form::Day, Form::Moment])
+        );
+        assert!(!unsorted(&[]) && !unsorted(&[Form::UnsortedMoment, Form::Other]));
+        let mut files = of(&[Form::Moment; 9]);
+        files.merge(&of(&[Form::SpacedMoment, Form::Other]));
+        assert!(files.has_unsorted_moments());
     }
 
     #[test]

@@ -40,6 +40,12 @@ pub(crate) fn engine_help(text: &str) -> Option<(&'static str, &'static str)> {
             "write EXISTS (SELECT 1 FROM … WHERE … = … AND … = …)",
         ));
     }
+    if text.ends_with("not implemented: TOP") || has("FETCH clause is not supported") {
+        return Some((
+            "the engine does not know TOP and FETCH FIRST",
+            "write LIMIT at the end, as in ORDER BY total DESC NULLS LAST LIMIT 100",
+        ));
+    }
     let subqueries = ["InSubquery", "ScalarSubquery", "Exists"];
     if has("Physical plan does not support logical expression") && subqueries.into_iter().any(has) {
         return Some((
@@ -84,6 +90,11 @@ mod tests {
             (
                 "Too many columns! The subquery should only return one column: s.b.a, s.b.b",
                 "EXISTS",
+            ),
+            ("This feature is not implemented: TOP", "LIMIT 100"),
+            (
+                "This feature is not implemented: FETCH clause is not supported yet",
+                "NULLS LAST LIMIT",
             ),
             (
                 "Physical plan does not support logical expression ScalarSubquery(<subquery>)",

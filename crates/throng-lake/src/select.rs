@@ -9,7 +9,7 @@ use datafusion::prelude::SQLOptions;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Expr, Ident, visit_expressions_mut};
 use futures::StreamExt;
-use throng_tables::{OpenTable, misread_subquery};
+use throng_tables::{OpenTable, misread_moment, misread_subquery};
 
 use crate::bind::{Parameters, bind};
 use crate::conversions::explained;
@@ -67,7 +67,10 @@ impl Engine {
         let state = opened.context.state();
         let types =
             state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {});
-        types.map_err(wrong)?;
+        let analyzed = types.map_err(wrong)?;
+        if let Some(found) = misread_moment(&analyzed) {
+            return Err(LakeError::misread(sql, found));
+        }
         opened.context.execute_logical_plan(plan).await.map_err(wrong)
     }
 

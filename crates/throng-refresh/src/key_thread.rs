@@ -28,7 +28,8 @@ impl KeyThread {
         let (sender, written) = channel();
         let thread = std::thread::Builder::new().name("throng-keys".to_owned());
         let thread = thread.spawn(move || write(writer, &received, &sender));
-        let thread = thread.map_err(RefreshError::io("start a thread that writes", Path::new("keys")))?;
+        let thread =
+            thread.map_err(RefreshError::io("start a thread that writes", Path::new("keys")))?;
         Ok(Self { batches, written, thread })
     }
 

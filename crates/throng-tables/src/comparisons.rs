@@ -217,8 +217,21 @@ impl<'p> Finder<'p> {
         let tables = self.tables.iter().filter(|of| of.name == *table);
         let mut columns = tables.flat_map(|of| &of.layout.columns);
         let is_declared = columns.any(|of| of.name == *name && of.converted);
-        let Some(what) = forms.majority_kind().filter(|_| !is_declared) else { return };
+        if is_declared {
+            return;
+        }
         let column = shown_column(name, self.tables);
+        let Some(what) = forms.majority_kind() else {
+            if forms.has_unsorted_moments() {
+                self.found.doubts.insert(format!(
+                    "{} is text, whose dates or times are written in several forms, or in one that does not sort, such as \
+                     `1/31/2026` or with an offset, and is compared or sorted as text: convert it, as in \
+                     to_date({column}, '%m/%d/%Y') or CAST({column} AS TIMESTAMP)",
+                    text.shown(self.tables)
+                ));
+            }
+            return;
+        };
         let of = if what == "dates" { "DATE" } else { "DOUBLE" };
         self.found.doubts.insert(format!(
             "{} is text, since a few of its values are not {what}, and is compared or sorted as text, by which `9` is more \

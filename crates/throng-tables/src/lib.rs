@@ -1,7 +1,7 @@
 //! Tables over the files of sources: the columns of all files of a table, and their rows as the engine reads
 //! them. Two parts are about the queries over them: arithmetic that never wraps around (`checked_integers`,
 //! `checked_sum`), which the processes of a cluster use too, and the detection of queries that the engine would run in
-//! another way than they are meant (`misread`, `subqueries`, `key_text`, `comparisons`).
+//! another way than they are meant (`misread`, `subqueries`, `moments`, `key_text`, `comparisons`).
 
 mod checked_integers;
 mod checked_sum;
@@ -20,6 +20,7 @@ mod layout;
 mod lengths;
 mod merged_columns;
 mod misread;
+mod moments;
 mod nested;
 mod object;
 mod parquet;
@@ -44,6 +45,7 @@ pub use key_text::{is_decimal, refuse_other_texts};
 pub use layout::{Column, FilePlan, Layout, OpenTable, Origin, TypeConflict, is_text, shown};
 pub use lengths::unapplied_length;
 pub use misread::misread;
+pub use moments::misread_moment;
 pub use object::{ScannedObject, as_scanned, relocated, stamps};
 pub use provider::LakeTable;
 pub use read_schema::infer_schema;

@@ -11,6 +11,7 @@
 //! * `FROM t TABLESAMPLE …` reads all rows, and so do `PREWHERE`, `CONNECT BY` and `FROM t PARTITION (…)`. `WITH ROLLUP`
 //!   behind `GROUP BY a, b` is not applied.
 //! * `to_char(x, 'YYYY-MM')` is the text `YYYY-MM`.
+//! * `x ^ 2` is an exclusive or of bits, and not a power.
 
 use std::ops::ControlFlow;
 
@@ -95,6 +96,11 @@ fn explained(problem: Problem) -> Misread {
             function,
             "write the format with %, as in to_char(day, '%Y-%m-%d')",
         ),
+        Problem::Caret => (
+            "^ is an exclusive or of the bits of two integers in the engine, and not a power",
+            "^",
+            "write power(x, 2) for a power, or (x | y) - (x & y) for an exclusive or",
+        ),
     };
     Misread { message, word, help }
 }
@@ -115,6 +121,7 @@ enum Problem {
     Sample,
     /// With the name of the function.
     Format(&'static str),
+    Caret,
 }
 
 /// Counts the negated subqueries of IN, and those of them that the engine runs correctly.
@@ -178,6 +185,9 @@ impl Visitor for Finder {
                 return ControlFlow::Break(Problem::Distinct);
             }
             Expr::SimilarTo { .. } => return ControlFlow::Break(Problem::Similar),
+            Expr::BinaryOp { op: BinaryOperator::BitwiseXor, .. } => {
+                return ControlFlow::Break(Problem::Caret);
+            }
             Expr::Between { low, high, .. } if is_interval(low) || is_interval(high) => {
                 return ControlFlow::Break(Problem::Lengths);
             }
@@ -424,6 +434,7 @@ mod tests {
             ("SELECT id FROM s.t GROUP BY (id, a) WITH ROLLUP", "ROLLUP"),
             ("SELECT id FROM s.t WHERE to_char(day, 'YYYY-MM') = '2026-06'", "format"),
             ("SELECT id FROM s.t WHERE DATE_FORMAT(day, 'yyyy') = '2026'", "format"),
+            ("SELECT id FROM s.t WHERE 1 + a ^ 2 > 10", "power"),
         ] {
             assert!(refused_query(sql).unwrap().contains(word), "{sql}");
         }
@@ -435,6 +446,7 @@ mod tests {
             "to_char(now() - seen, 'pretty') = 'x'",
             "to_char(day) = 'YYYY-MM'",
             "a IN (1, 2) AND greatest(a, b) > 1",
+            "power(a, 2) > 10 AND (a | b) - (a & b) = 1 AND c ~ '^x'",
             "coalesce(a - b, c) > INTERVAL '1 day'",
         ] {
             assert_eq!(refused(condition), None, "{condition}");

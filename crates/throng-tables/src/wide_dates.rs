@@ -17,6 +17,11 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 /// How UTC is written.
 const UTC: [&str; 6] = ["UTC", "Etc/UTC", "GMT", "Z", "+00", "+00:00"];
 
+/// Whether a time zone is UTC.
+pub(super) fn is_utc(zone: &str) -> bool {
+    UTC.contains(&zone)
+}
+
 /// Plans these comparisons.
 #[derive(Debug)]
 pub(super) struct WideDates;
@@ -55,7 +60,7 @@ fn local_zone(expr: &RawBinaryExpr, schema: &DFSchema) -> Option<Arc<str>> {
         | (DataType::Timestamp(_, zone), DataType::Date32 | DataType::Date64) => zone?,
         _ => return None,
     };
-    (!UTC.contains(&zone.as_ref())).then_some(zone)
+    (!is_utc(&zone)).then_some(zone)
 }
 
 /// Whether an operator compares two values.

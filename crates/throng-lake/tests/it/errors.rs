@@ -277,10 +277,97 @@ async fn dates_are_not_compared_with_timestamps_of_another_time_zone_than_utc() 
     ] {
         refused(&shop, &of(condition), &["time zone Europe/Berlin", "AS DATE"]).await;
     }
+    holds(&shop, &of("seen AT TIME ZONE 'UTC' >= DATE '2021-03-01'"), &["u1"]).await;
+}
+
+#[tokio::test]
+async fn timestamps_with_a_time_zone_do_not_meet_those_without_one() {
+    // Of which the time in Berlin is 00:30 of the next day.
+    let rows = "user_id,seen\nu1,2021-02-28T23:30:00Z\nu2,2021-03-01T23:30:00Z\n";
+    let shop = Shop::new().file("v.csv", rows);
+    let berlin = "seen AT TIME ZONE 'UTC' AT TIME ZONE 'Europe/Berlin'";
+    let of = |condition: &str| {
+        let condition = condition.replace("BERLIN", berlin);
+        format!("SELECT user_id FROM shop.v WHERE {condition}")
+    };
     for condition in [
         "CAST(seen AT TIME ZONE 'Europe/Berlin' AS DATE) = DATE '2021-03-01'",
         "seen AT TIME ZONE 'Europe/Berlin' >= TIMESTAMP '2021-03-01 00:00:00'",
-        "seen AT TIME ZONE 'UTC' >= DATE '2021-03-01'",
+        "BERLIN > now() - INTERVAL '1 hour'",
+        "now() - (BERLIN) < INTERVAL '1 hour'",
+        "BERLIN = TIMESTAMP '2021-02-28 23:30:00+00'",
+        "BERLIN BETWEEN TIMESTAMP '2021-03-01 00:00:00' AND now()",
+        "(BERLIN) IN (SELECT seen FROM shop.v)",
+        "EXISTS (SELECT 1 FROM shop.v o WHERE o.seen = v.seen AT TIME ZONE 'Europe/Berlin')",
+    ] {
+        let words = ["without a time zone", "AT TIME ZONE 'UTC' behind", "two conversions"];
+        refused(&shop, &of(condition), &words).await;
+    }
+    for condition in [
+        "CAST(BERLIN AS TIMESTAMP) >= TIMESTAMP '2021-03-01 00:00:00'",
+        "BERLIN BETWEEN DATE '2021-03-01' AND DATE '2021-03-02'",
+    ] {
+        refused(&shop, &of(condition), &["to one without", "CAST(seen AS DATE)"]).await;
+    }
+    for condition in [
+        "CAST(BERLIN AS DATE) = DATE '2021-03-01'",
+        "BERLIN < TIMESTAMP '2021-03-01 01:00:00'",
+        "BERLIN < TIMESTAMP '2021-03-02 01:00:00' - INTERVAL '1 day'",
+        "BERLIN < '2021-03-01 01:00:00'",
+        "date_trunc('day', BERLIN) = TIMESTAMP '2021-03-01 00:00:00'",
+        "extract(day FROM BERLIN) = 1",
+        "to_local_time(BERLIN) < TIMESTAMP '2021-03-01 01:00:00'",
+        "BERLIN AT TIME ZONE 'UTC' < TIMESTAMP '2021-03-01 00:00:00'",
+    ] {
+        holds(&shop, &of(condition), &["u1"]).await;
+    }
+    holds(&shop, &of("BERLIN AT TIME ZONE 'UTC' < now() - INTERVAL '1 hour'"), &["u1", "u2"]).await;
+}
+
+#[tokio::test]
+async fn whole_numbers_are_not_days_since_1970() {
+    let shop = Shop::new().file("v.csv", "user_id,day,d\nu1,20260131,2026-01-31\nu2,20251231,\n");
+    let of = |condition: &str| format!("SELECT user_id FROM shop.v WHERE {condition}");
+    for condition in [
+        "day >= DATE '2026-01-01'",
+        "day BETWEEN DATE '2026-01-01' AND current_date",
+        "CAST(day AS DATE) >= '2026-01-01'",
+        "TRY_CAST(day AS DATE) IS NOT NULL",
+        "to_date(day) >= '2026-01-01'",
+        "d > 20260101",
+    ] {
+        refused(&shop, &of(condition), &["days since 1970", "'%Y%m%d'", "day >= 20260131"]).await;
+    }
+    for condition in [
+        "to_date(CAST(day AS TEXT), '%Y%m%d') >= DATE '2026-01-01'",
+        "day >= 20260101",
+        "d + 30 > DATE '2026-03-01'",
+    ] {
+        holds(&shop, &of(condition), &["u1"]).await;
+    }
+}
+
+#[tokio::test]
+async fn hours_are_not_added_to_dates_nor_taken_as_parts_of_differences() {
+    let shop = Shop::new().file("v.csv", "user_id,d,seen\nu1,2026-01-31,2026-01-31T10:00:00\n");
+    let of = |condition: &str| format!("SELECT user_id FROM shop.v WHERE {condition}");
+    for condition in [
+        "d + INTERVAL '36 hours' > TIMESTAMP '2026-02-01 00:00:00'",
+        "seen > current_date - INTERVAL '12 hours'",
+    ] {
+        refused(&shop, &of(condition), &["whole days", "CAST(day AS TIMESTAMP)"]).await;
+    }
+    for condition in [
+        "extract(hour FROM now() - seen) < 24",
+        "date_part('minute', seen - TIMESTAMP '2026-01-01 00:00:00') = 0",
+    ] {
+        refused(&shop, &of(condition), &["whole length", "extract(epoch"]).await;
+    }
+    for condition in [
+        "CAST(d AS TIMESTAMP) - INTERVAL '12 hours' = TIMESTAMP '2026-01-30 12:00:00'",
+        "d + INTERVAL '1 month' = DATE '2026-02-28'",
+        "extract(day FROM seen - TIMESTAMP '2026-01-01 00:00:00') = 30",
+        "extract(hour FROM seen) = 10",
     ] {
         holds(&shop, &of(condition), &["u1"]).await;
     }

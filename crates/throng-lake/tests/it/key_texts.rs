@@ -228,6 +228,33 @@ async fn an_order_of_texts_that_are_nearly_all_numbers_or_dates_is_doubtful() {
 }
 
 #[tokio::test]
+async fn an_order_of_texts_of_moments_that_do_not_sort_is_doubtful() {
+    let shop = Shop::new().file(
+        "t.csv",
+        "user_id,us,zoned,mixed\n\
+         u1,1/5/2026,2026-01-05T10:00:00+01:00,2026-01-05T10:00:00\n\
+         u2,12/31/2025,2026-01-05T10:30:00+02:00,2026-01-05 09:00:00\n",
+    );
+    let warnings = async |condition: &str| {
+        let sql = format!("SELECT user_id FROM shop.t WHERE {condition}");
+        shop.lake().check(model(&sql)).await.unwrap().warnings
+    };
+    for (condition, column) in [
+        ("us >= '1/1/2026'", "shop.t.us"),
+        ("zoned > '2026-01-05T09:00:00Z'", "shop.t.zoned"),
+        ("mixed >= '2026-01-05T09:30:00'", "shop.t.mixed"),
+    ] {
+        let found = warnings(condition).await;
+        let words = ["does not sort", column, "to_date("];
+        assert!(found.len() == 1 && words.iter().all(|word| found[0].contains(word)), "{found:?}");
+    }
+    for condition in ["us = '1/5/2026'", "to_date(us, '%m/%d/%Y') >= DATE '2026-01-01'"] {
+        assert_eq!(warnings(condition).await, Vec::<String>::new(), "{condition}");
+    }
+    assert_eq!(warnings("CAST(mixed AS TIMESTAMP) > '2026-01-01'").await, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn help_does_not_make_two_keys_of_the_forms_of_a_number() {
     let files = || {
         Shop::new()
