@@ -19,6 +19,9 @@ use crate::own::{Logged, OwnInsertion, OwnInsertions};
 use crate::slot::FeedPartition;
 use crate::view::{Target, View, out_of_budget, request_hash, throttled};
 
+/// How long after its start a node waits for a frame of every partition.
+const FRAMES_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The check in the ad server. Share it by `Arc`: deciding takes `&self`, takes no lock and never
 /// waits; applying frames and replacing catalog or membership exclude each other.
 // Lock order: `followed`, then the list of own insertions. `decide` takes neither.
@@ -290,6 +293,13 @@ impl Gate {
         // Under the lock: after a reset it must not be stored.
         self.has_frames.store(has_frames, Ordering::Release);
         has_frames
+    }
+
+    /// Whether a node that has started must wait for its frames, as [`Self::has_frames_of`] tells: without them every budget
+    /// would look unspent. It waits for 10 seconds at most, because a partition without a leader may have none.
+    pub fn awaits_frames(&self, partitions: u32, started_at: Timestamp, now: Timestamp) -> bool {
+        let is_starting = (started_at..started_at.plus(FRAMES_TIMEOUT)).contains(&now);
+        is_starting && !self.has_frames_of(partitions)
     }
 
     /// How many ad groups of the catalog no frame has named yet: their spend reads as zero.

@@ -522,3 +522,30 @@ fn a_reset_gate_follows_another_cluster_from_its_first_keyframe() {
     assert!(matches!(applied, FrameOutcome::Applied { updated: 1, .. }), "{applied:?}");
     assert_eq!(gate.spend(&name("shoes")).unwrap().actual, Micros(30));
 }
+
+/// Every budget would look unspent.
+#[test]
+fn a_node_that_has_started_waits_for_a_frame_of_every_partition() {
+    let gate = Gate::new(Catalog::default(), Duration::from_secs(10));
+    let frame = |partition| Frame {
+        partition,
+        epoch: 1,
+        version: 1,
+        kind: FrameKind::Keyframe,
+        at: Timestamp(0),
+        catalog_version: 0,
+        log_position: Some(0),
+        entries: Vec::new(),
+    };
+    let waits =
+        |secs: i64| gate.awaits_frames(2, Timestamp(50_000_000), Timestamp(secs * 1_000_000));
+    gate.apply(&frame(1));
+    assert_eq!([50, 59].map(&waits), [true, true]);
+    // A partition has no leader, or the clock was set back.
+    assert_eq!([60, 49].map(&waits), [false, false]);
+    gate.apply(&frame(0));
+    assert!(!waits(50));
+    // Another start with another cluster.
+    gate.reset();
+    assert!(waits(50));
+}

@@ -1,7 +1,5 @@
 //! `POST /v1/decide`: decisions of the gate over HTTP, for ad servers that do not link it.
 
-use std::time::Duration;
-
 use axum::extract::State;
 use axum::{Extension, Json};
 use throng_access::{Caller, Scope};
@@ -15,9 +13,6 @@ use crate::api::state::DecideState;
 
 use super::body::Body;
 use super::error::ApiError;
-
-/// How long after its start a node waits for a frame of every partition: one without a leader may have none.
-const FRAMES_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Decides which of the ad groups may be shown to this user now, and says why the others may not.
 #[utoipa::path(post, path = "/v1/decide", request_body = DecideRequest, responses((status = 200, body = DecisionMade, description = "`allowed`: names; `refused`: ad_group, code, why; `insertion_id` if one was recorded"), (status = 403, description = "recording an insertion also needs the scope events")))]
@@ -33,7 +28,7 @@ pub(crate) async fn decide(
         return Err(ApiError::forbidden(caller.name(), "events to record an insertion"));
     }
     let now = ctx.budgets.now();
-    if waits_for_frames(&ctx.gate, ctx.budgets.partitions(), ctx.started_at, now) {
+    if ctx.gate.awaits_frames(ctx.budgets.partitions(), ctx.started_at, now) {
         return Err(ApiError::unavailable("the node has started and does not know the spend yet"));
     }
     let user = request.user_key().map(|key| UserKey::text(key).hash(ctx.seed));
@@ -48,12 +43,6 @@ pub(crate) async fn decide(
         insertion_id = Some(record_insertion(&ctx, counted, chosen, now).await?);
     }
     Ok(Json(DecisionMade { allowed: decision.allowed, refused, insertion_id }))
-}
-
-/// Whether the figures of a node that has started are not complete: without them every budget would look unspent.
-fn waits_for_frames(gate: &Gate, partitions: u32, started_at: Timestamp, now: Timestamp) -> bool {
-    let has_timed_out = !(started_at..started_at.plus(FRAMES_TIMEOUT)).contains(&now);
-    !has_timed_out && !gate.has_frames_of(partitions)
 }
 
 /// Records an insertion and returns its id.
@@ -109,10 +98,10 @@ fn drop_unless_appended(gate: &Gate, counted: OwnInsertion, error: &BudgetsError
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use serde_json::json;
     use throng_gate::Catalog;
-    use throng_gate::feed::{Frame, FrameKind};
     use throng_log::LogError;
 
     use super::*;
@@ -136,33 +125,5 @@ mod tests {
         assert_eq!(own_after(append(LogError::Unconfirmed { topic })), 600_000);
         assert_eq!(own_after(append(LogError::RecordTooLarge { bytes: 2, limit: 1 })), 0);
         assert_eq!(own_after(BudgetsError::CatalogBehind { partition: 0 }), 0);
-    }
-
-    /// Every budget would look unspent.
-    #[test]
-    fn a_node_that_has_started_waits_for_a_frame_of_every_partition() {
-        let gate = Gate::new(Catalog::default(), Duration::from_secs(10));
-        let frame = |partition| Frame {
-            partition,
-            epoch: 1,
-            version: 1,
-            kind: FrameKind::Keyframe,
-            at: Timestamp(0),
-            catalog_version: 0,
-            log_position: Some(0),
-            entries: Vec::new(),
-        };
-        let waits = |secs: i64| {
-            waits_for_frames(&gate, 2, Timestamp(50_000_000), Timestamp(secs * 1_000_000))
-        };
-        gate.apply(&frame(1));
-        assert_eq!([50, 59].map(&waits), [true, true]);
-        // A partition has no leader, or the clock was set back.
-        assert_eq!([60, 49].map(&waits), [false, false]);
-        gate.apply(&frame(0));
-        assert!(!waits(50));
-        // Another start with another cluster.
-        gate.reset();
-        assert!(waits(50));
     }
 }
