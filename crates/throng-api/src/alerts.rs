@@ -1,5 +1,7 @@
 //! Alerts, their deliveries and their receivers.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use throng_model::Timestamp;
 use utoipa::ToSchema;
@@ -238,19 +240,23 @@ pub fn next_try(at: Option<Timestamp>, now: Timestamp) -> String {
 }
 
 impl AlertItem {
-    /// The delivery of the newest event of the alert, for each receiver, for people.
+    /// The delivery of the newest event of the alert, for each receiver, for people. Callers of a workspace get no
+    /// receivers: for them, of those that the alert was sent to.
     pub fn delivery_text(&self, receivers: &[AlertReceiver], now: Timestamp) -> String {
+        let ended = |name: &str| {
+            let delivery = self.deliveries.iter().rfind(|delivery| delivery.receiver == name)?;
+            Some(match delivery.state {
+                AlertDeliveryState::Delivered => format!("{name}: {} delivered", delivery.event),
+                state => {
+                    let why = delivery.why.as_deref().unwrap_or_default();
+                    format!("{name}: {state}, {why}")
+                }
+            })
+        };
         let describe = |receiver: &AlertReceiver| {
             let name = &receiver.name;
-            let newest = self.deliveries.iter().rfind(|delivery| delivery.receiver == *name);
-            match newest {
-                Some(delivery) if delivery.state == AlertDeliveryState::Delivered => {
-                    format!("{name}: {} delivered", delivery.event)
-                }
-                Some(delivery) => {
-                    let why = delivery.why.as_deref().unwrap_or_default();
-                    format!("{name}: {}, {why}", delivery.state)
-                }
+            match ended(name) {
+                Some(text) => text,
                 None if receiver.failures > 0 => {
                     let why = receiver.last_error.as_deref().unwrap_or_default();
                     format!("{name}: waiting, {why}, {}", next_try(receiver.next_try_at, now))
@@ -260,7 +266,12 @@ impl AlertItem {
             }
         };
         match receivers {
-            [] => "no receiver".to_owned(),
+            [] if self.deliveries.is_empty() => "no receiver".to_owned(),
+            [] => {
+                let names: BTreeSet<&str> =
+                    self.deliveries.iter().map(|delivery| delivery.receiver.as_str()).collect();
+                names.into_iter().filter_map(ended).collect::<Vec<_>>().join("; ")
+            }
             all => all.iter().map(describe).collect::<Vec<_>>().join("; "),
         }
     }
@@ -323,6 +334,8 @@ mod tests {
             alert.delivery_text(&receivers, Timestamp(0)),
             "x: resolved delivered; y: waiting; z: waiting, , next try at once"
         );
-        assert_eq!(alert.delivery_text(&[], Timestamp(0)), "no receiver");
+        assert_eq!(alert.delivery_text(&[], Timestamp(0)), "x: resolved delivered", "not shown");
+        let unsent = AlertItem { deliveries: Vec::new(), ..alert };
+        assert_eq!(unsent.delivery_text(&[], Timestamp(0)), "no receiver");
     }
 }

@@ -366,7 +366,7 @@ impl Session {
             });
         };
         let found = self.sources.iter().enumerate().find(|(_, source)| source.name == schema);
-        found.ok_or_else(|| LakeError::Sql {
+        let found = found.ok_or_else(|| LakeError::Sql {
             message: format!("there is no source {schema}"),
             position: position::of_word(sql, schema),
             help: Some(match position::nearest(schema, &names) {
@@ -374,7 +374,18 @@ impl Session {
                 None if names.is_empty() => "declare a source".to_owned(),
                 None => format!("the sources are: {}", names.join(", ")),
             }),
-        })
+        })?;
+        let default = &self.config.options().catalog.default_catalog;
+        match reference.catalog().filter(|catalog| catalog != default) {
+            Some(catalog) => Err(LakeError::Sql {
+                message: format!("table {catalog}.{schema}.{name} has a name before its source"),
+                position: position::of_word(sql, catalog),
+                help: Some(format!(
+                    "write {schema}.{name}, without a workspace, project or database"
+                )),
+            }),
+            None => Ok(found),
+        }
     }
 
     fn table(

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use datafusion::arrow::array::Array;
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::Field;
+use datafusion::arrow::datatypes::{DataType, Field};
 use futures::StreamExt;
 use throng_spec::{ParameterValue, TemplateRows};
 use throng_tables::shown_column;
@@ -85,12 +85,29 @@ fn null(column: &str, numbers: &[usize]) -> LakeError {
 fn kind(field: &Field, opened: &Opened) -> Result<Kind, LakeError> {
     Kind::of(field.data_type()).ok_or_else(|| {
         let (column, of) = (shown_column(field.name(), &opened.tables), field.data_type());
+        let to = value_type(of);
         let help = format!(
             "values are text, whole numbers, decimals of at most 18 digits, dates and booleans: write \
-             CAST({column} AS VARCHAR) AS {column}"
+             CAST({column} AS {to}) AS {column}"
         );
         refused(format!("the column {column} is of type {of}, which no parameter has"), help)
     })
+}
+
+/// The type to convert a column to that no parameter has. Numbers and times are not converted to text, which does not
+/// compare with columns of numbers and times.
+fn value_type(of: &DataType) -> String {
+    match of {
+        DataType::UInt64 => "BIGINT".to_owned(),
+        DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale)
+            if (0..=18).contains(scale) =>
+        {
+            format!("DECIMAL(18, {scale})")
+        }
+        DataType::Timestamp(..) | DataType::Date64 => "DATE".to_owned(),
+        of if of.is_floating() => "DECIMAL(18, 2)".to_owned(),
+        _ => "VARCHAR".to_owned(),
+    }
 }
 
 fn refuse_same_names(columns: &[String], opened: &Opened) -> Result<(), LakeError> {
@@ -135,4 +152,28 @@ fn check_sizes(
         return Err(refused(message, "return only the columns that the template names"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::datatypes::TimeUnit;
+
+    use super::*;
+
+    #[test]
+    fn a_column_is_converted_to_a_type_that_compares_with_the_same_columns() {
+        for (of, expected) in [
+            (DataType::Float64, "DECIMAL(18, 2)"),
+            (DataType::Decimal128(22, 3), "DECIMAL(18, 3)"),
+            (DataType::Decimal256(40, 2), "DECIMAL(18, 2)"),
+            (DataType::Decimal128(38, 20), "VARCHAR"),
+            (DataType::UInt64, "BIGINT"),
+            (DataType::Timestamp(TimeUnit::Microsecond, None), "DATE"),
+            (DataType::Date64, "DATE"),
+            (DataType::Binary, "VARCHAR"),
+        ] {
+            assert_eq!(value_type(&of), expected, "{of}");
+            assert!(Kind::of(&of).is_none(), "{of}");
+        }
+    }
 }

@@ -334,14 +334,16 @@ async fn read_at_most(
     Ok(bytes)
 }
 
-/// The message of a refusal; empty if it is not that of a node and cannot be repeated.
+/// The message of a refusal in one line, as it is logged: a proxy before the node answers with a page. Empty if it is not
+/// that of a node and cannot be repeated.
 async fn message_of(url: &str, response: Response) -> String {
     let bytes = read_at_most(url, response, MAX_ERROR_BYTES).await.unwrap_or_default();
     let text = match serde_json::from_slice::<ErrorBody>(&bytes) {
         Ok(body) => body.error.message,
         Err(_) => String::from_utf8_lossy(&bytes).into_owned(),
     };
-    text.trim().chars().take(MAX_MESSAGE_CHARS).collect()
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE_CHARS).collect()
 }
 
 #[cfg(test)]
@@ -417,5 +419,12 @@ mod tests {
         assert_eq!(message_of("http://node", long).await, "");
         let page = response_of(vec![b'a'; 5_000]);
         assert_eq!(message_of("http://node", page).await.len(), MAX_MESSAGE_CHARS);
+    }
+
+    #[tokio::test]
+    async fn the_page_of_a_proxy_is_one_line_of_the_log() {
+        let page = response_of(b"<html>\r\n  <h1>502 Bad\x1b[2J Gateway</h1>\n</html>\n".to_vec());
+        let message = message_of("http://node", page).await;
+        assert_eq!(message, "<html> <h1>502 Bad[2J Gateway</h1> </html>");
     }
 }

@@ -28,8 +28,8 @@ pub(crate) enum Rows {
 pub struct Expanded {
     /// The spec, with the objects of its templates.
     pub spec: Spec,
-    /// Objects that are held or archived because their rows are gone, and templates whose query or rows have an error,
-    /// and which keep the objects that they have.
+    /// Objects that are held or archived because their rows are gone, templates that have none and whose query returns no
+    /// rows, and templates whose query or rows have an error, and which keep the objects that they have.
     pub warnings: Vec<String>,
 }
 

@@ -26,7 +26,11 @@ pub(crate) fn removed<T: Template>(
     is_needed: impl Fn(&str) -> bool,
 ) -> Removed<T::Object> {
     if vanished.is_empty() {
-        return Removed { held: Vec::new(), warnings: Vec::new() };
+        let nothing = rows.rows.is_empty().then(|| {
+            let pattern = template.name();
+            format!("template `{pattern}`: the query returns no rows, so it makes nothing")
+        });
+        return Removed { held: Vec::new(), warnings: nothing.into_iter().collect() };
     }
     let for_each = template.for_each();
     let count = vanished.len();

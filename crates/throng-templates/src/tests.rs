@@ -275,6 +275,16 @@ fn archiving_is_guarded() {
 }
 
 #[test]
+fn a_template_that_makes_nothing_is_warned_of() {
+    let none = expanded(&audiences(""), None, &[]);
+    assert!(none.spec.audiences.is_empty());
+    let expected = "template `{region}-buyers`: the query returns no rows, so it makes nothing";
+    assert_eq!(none.warnings, [expected]);
+    let some = expanded(&audiences(""), Some(&none.spec), &["emea"]);
+    assert!(some.warnings.is_empty(), "{:?}", some.warnings);
+}
+
+#[test]
 fn an_audience_that_something_refers_to_is_not_archived() {
     let archive = audiences(", when_removed: archive, max_removed_percent: 100")
         + &SYNCS

@@ -8,11 +8,12 @@ use crate::files::{holds, refused};
 /// The SQL, the position of the error, and parts of message and help.
 type Case = (&'static str, Option<(u32, u32)>, &'static str, &'static str);
 
-const CASES: [Case; 11] = [
+const CASES: [Case; 12] = [
     ("SELECT id\nFROM shop.orders\nWHERE totl > 5", Some((3, 7)), "no column totl", "mean total"),
     ("SELECT id FROM shop.ordres", Some((1, 21)), "no table shop.ordres", "mean shop.orders"),
     ("SELECT id FROM shp.orders", Some((1, 16)), "no source shp", "mean shop"),
     ("SELECT id FROM orders", Some((1, 16)), "without its source", "shop.orders"),
+    ("SELECT id FROM acme.shop.orders", Some((1, 16)), "before its source", "write shop.orders,"),
     ("SELECT id\nFROM shop.orders\nWHERE", None, "expression", ""),
     ("SELECT id FROM shop.orders WHERE ((total > 5", None, "", ""),
     ("DROP TABLE shop.orders", None, "", ""),

@@ -83,6 +83,21 @@ async fn rows_that_are_no_values_are_refused() {
 }
 
 #[tokio::test]
+async fn a_refused_number_or_time_is_not_to_be_converted_to_text() {
+    let shop = shop();
+    let lake = shop.lake();
+    for (value, part) in [
+        ("avg(least)", "write CAST(x AS DECIMAL(18, 2)) AS x"),
+        ("CAST('2026-01-01' AS TIMESTAMP)", "write CAST(x AS DATE) AS x"),
+    ] {
+        let sql = format!("SELECT {value} AS x FROM shop.regions");
+        let error = lake.template_rows(&sql, 10).await.unwrap_err();
+        let help = error.help().unwrap();
+        assert!(help.contains(part), "{value}: {help}");
+    }
+}
+
+#[tokio::test]
 async fn a_value_is_a_literal_and_never_a_part_of_the_statement() {
     let shop = shop();
     let sql = "SELECT id FROM shop.orders WHERE region = $Region";

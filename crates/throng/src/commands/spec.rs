@@ -14,7 +14,7 @@ use throng_model::{SystemClock, with_causes};
 use throng_refresh::Warehouses;
 use throng_server::{CheckError, CheckedModel, CheckedSql, Environment, check_sql};
 use throng_spec::{Problem, Spec, SpecFiles, collapsed_warnings, read_files};
-use throng_templates::{ExpandError, Queries};
+use throng_templates::{ExpandError, Expanded, Queries};
 use throng_warehouse::OpenWarehouses;
 use throng_worker::Landlock;
 
@@ -55,12 +55,12 @@ impl SpecError {
 }
 
 /// Loads a spec and checks its SQL, or that of one workspace, against the sources on this machine; that of warehouses
-/// only with `connect`. Also returns what was not checked.
+/// only with `connect`. Also returns warnings: of templates that make nothing, and of what was not checked.
 async fn load(
     path: &Path,
     connect: bool,
     workspace: Option<&str>,
-) -> Result<(Spec, CheckedSql, Option<String>), SpecError> {
+) -> Result<(Spec, CheckedSql, Vec<String>), SpecError> {
     let copies = BucketCopies::of_user(environment());
     let spec = throng_spec::load(path)?;
     let limits = LakeLimits::of(&spec.node, std::env::temp_dir(), WorkerCommand::default());
@@ -72,8 +72,8 @@ async fn load(
         Some(workspace) => only_workspace(spec, workspace)?,
         None => spec,
     };
-    let spec = match throng_templates::expand(&lake, spec, None, Queries::All).await {
-        Ok(expanded) => expanded.spec,
+    let (spec, warnings) = match throng_templates::expand(&lake, spec, None, Queries::All).await {
+        Ok(Expanded { spec, warnings }) => (spec, warnings),
         Err(ExpandError::Problems(problems)) => return Err(problems.into()),
         Err(ExpandError::Worker(error)) => {
             return Err(anyhow::Error::new(error).context("cannot check the SQL").into());
@@ -89,7 +89,7 @@ async fn load(
     let checked_sql = check_sql(&lake, asked, &spec, None, &progress).await;
     bar.finish_and_clear();
     match checked_sql {
-        Ok(sql) => Ok((spec, sql, checked.warning)),
+        Ok(sql) => Ok((spec, sql, warnings.into_iter().chain(checked.warning).collect())),
         Err(CheckError::Problems(problems)) => Err(problems.into()),
         Err(CheckError::Worker(error)) => {
             Err(anyhow::Error::new(error).context("cannot check the SQL").into())
@@ -144,7 +144,7 @@ pub(crate) async fn check(
     workspace: Option<&str>,
     output: Output,
 ) -> Result<ExitCode> {
-    let (spec, sql, unchecked) = match load(path, connect, workspace).await {
+    let (spec, sql, of_load) = match load(path, connect, workspace).await {
         Ok(loaded) => loaded,
         Err(error) => return error.report(output),
     };
@@ -155,7 +155,7 @@ pub(crate) async fn check(
     let mut warnings = throng_spec::warnings(&spec);
     warnings.extend(throng_spec::unreadable_secrets(&spec, &*environment()));
     warnings.extend(sql.warnings());
-    warnings.extend(unchecked);
+    warnings.extend(of_load);
     let not_checked = sql.not_answered();
     let CheckedSql { models, templates, .. } = sql;
     let landlock = Landlock::of_kernel();

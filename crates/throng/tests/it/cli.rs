@@ -41,6 +41,23 @@ fn an_error_in_the_sql_has_its_line() {
 }
 
 #[test]
+fn a_template_whose_query_returns_no_rows_is_warned_of() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    std::fs::write(dir.path().join("orders.csv"), "customer,total\n1,2\n").expect("written");
+    let spec = dir.path().join("throng.yaml");
+    std::fs::write(
+        &spec,
+        "version: 1\nsources:\n  - { name: shop, path: . }\naudiences:\n  - name: \"a{total}\"\n    for_each: SELECT total FROM shop.orders WHERE total > 2\n    sql: SELECT customer FROM shop.orders WHERE total = $total\n",
+    )
+    .expect("written");
+    let output = output(&["check", &spec.to_string_lossy()]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let expected = "warning: template `a{total}`: the query returns no rows, so it makes nothing";
+    assert!(stderr.contains(expected), "{stderr}");
+}
+
+#[test]
 fn the_example_is_valid() {
     let output = output(&["check", "--json", &crate::example().to_string_lossy()]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
