@@ -374,6 +374,6 @@ mod tests {
         assert_eq!(share_of_budgets(&states, &|s| s.actual_micros.0), 0.375);
         assert_eq!(share_of_budgets(&[], &|s| s.actual_micros.0), 0.0);
         assert_eq!(sums_of_spend(&states, &|s| s.actual_micros.0), "2.00 EUR · 2.00 USD");
-        assert_eq!(sums_of_spend(&[], &|s| s.actual_micros.0), "");
+        assert_eq!(sums_of_spend(&[], &|s| s.actual_micros.0), "–");
     }
 }

@@ -295,7 +295,6 @@ async fn timestamps_with_a_time_zone_do_not_meet_those_without_one() {
         "CAST(seen AT TIME ZONE 'Europe/Berlin' AS DATE) = DATE '2021-03-01'",
         "seen AT TIME ZONE 'Europe/Berlin' >= TIMESTAMP '2021-03-01 00:00:00'",
         "BERLIN > now() - INTERVAL '1 hour'",
-        "now() - (BERLIN) < INTERVAL '1 hour'",
         "BERLIN = TIMESTAMP '2021-02-28 23:30:00+00'",
         "BERLIN BETWEEN TIMESTAMP '2021-03-01 00:00:00' AND now()",
         "(BERLIN) IN (SELECT seen FROM shop.v)",
@@ -319,6 +318,8 @@ async fn timestamps_with_a_time_zone_do_not_meet_those_without_one() {
         "extract(day FROM BERLIN) = 1",
         "to_local_time(BERLIN) < TIMESTAMP '2021-03-01 01:00:00'",
         "BERLIN AT TIME ZONE 'UTC' < TIMESTAMP '2021-03-01 00:00:00'",
+        // A difference is one of moments, whatever their time zones are.
+        "TIMESTAMP '2021-03-01 00:00:00' - (BERLIN) > INTERVAL '10 minutes'",
     ] {
         holds(&shop, &of(condition), &["u1"]).await;
     }
