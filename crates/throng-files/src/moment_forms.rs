@@ -6,7 +6,8 @@ pub(crate) fn is_unsorted_moment(text: &[u8]) -> bool {
         return false;
     }
     if text.get(..10).is_some_and(is_date) {
-        return text[10..].iter().any(|byte| matches!(byte, b'+' | b'-'));
+        return matches!(text.get(10), Some(b'T' | b' '))
+            && text[10..].iter().any(|byte| matches!(byte, b'+' | b'-'));
     }
     let digits = |from: usize| {
         let rest = text.get(from..).unwrap_or_default();
@@ -70,7 +71,9 @@ mod tests {
         ] {
             assert!(is_unsorted_moment(text.as_bytes()), "{text}");
         }
-        for text in ["", "1/2", "1/2/3", "10.0.0.1", "1.2.30", "x/1/2026", "2026-01-31x", "12-34"] {
+        for text in
+            ["", "1/2", "1/2/3", "10.0.0.1", "1.2.30", "x/1/2026", "2026-01-31-007", "12-34"]
+        {
             assert!(!is_unsorted_moment(text.as_bytes()), "{text}");
         }
     }

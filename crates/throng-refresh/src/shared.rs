@@ -30,14 +30,14 @@ use super::siblings::Member;
 use crate::RefreshContext;
 
 /// Keys of a build whose audiences overlap, at most: a user may be one of every audience. They take 16 or 24 bytes each
-/// on the disk, and those of a shard, a 256th of them, are in memory twice for each core.
+/// on the disk, and those of a shard, a 256th of them, take up to 3.5 times as much memory for each core.
 const MAX_OVERLAPPING_KEYS: u64 = 1 << 30;
 
 /// Bytes of a key: its hash, its value if the rules are sums, and its group.
 const MAX_KEY_BYTES: u64 = 24;
 /// Bytes of the keys of one user shard, up to which twice as many shards as there are cores are built at the same time:
-/// half of them wait for the disk, where their dictionaries grow. They are in memory twice for each.
-const SMALL_SHARD_BYTES: u64 = 16 << 20;
+/// half of them wait for the disk, where their dictionaries grow. A shard takes up to 3.5 times as much memory.
+const SMALL_SHARD_BYTES: u64 = 6 << 20;
 
 /// The build of several audiences.
 pub(super) struct SharedBuild {

@@ -15,7 +15,8 @@ use datafusion::logical_expr::{Cast, Expr, ExprSchemable, cast};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 /// How UTC is written.
-const UTC: [&str; 6] = ["UTC", "Etc/UTC", "GMT", "Z", "+00", "+00:00"];
+const UTC: [&str; 10] =
+    ["UTC", "Etc/UTC", "UCT", "Zulu", "GMT", "Etc/GMT", "Z", "+00", "+0000", "+00:00"];
 
 /// Whether a time zone is UTC.
 pub(super) fn is_utc(zone: &str) -> bool {
@@ -35,8 +36,8 @@ impl ExprPlanner for WideDates {
         if let Some(zone) = local_zone(&expr, schema) {
             return Err(DataFusionError::Plan(format!(
                 "a date is compared with a timestamp of the time zone {zone}, which the engine does not do as SQL does: \
-                 compare dates, as in CAST(seen AT TIME ZONE '{zone}' AS DATE) >= DATE '2026-11-25', or timestamps, as in \
-                 TIMESTAMP '2026-11-25 00:00:00'"
+                 compare dates, as in CAST(seen AT TIME ZONE 'UTC' AT TIME ZONE '{zone}' AS DATE) >= DATE '2026-11-25', or \
+                 timestamps, as in TIMESTAMP '2026-11-25 00:00:00'"
             )));
         }
         Ok(PlannerResult::Original(match wide(&expr, schema) {

@@ -38,11 +38,16 @@ const UNKNOWN_REQUEST: [&str; 3] = [
     "a part of the path is not of its type",
 ];
 
+/// How the hints of a node without the role, and of a gate, begin: they know the request, which is for another process.
+const OTHER_PROCESS: [&str; 2] = ["this node has only the role", "a sidecar has"];
+
 /// The error in a body; without any field if the body is not one of the API.
 pub(crate) fn error_of(body: &str) -> ErrorDetail {
     let error = serde_json::from_str::<ErrorBody>(body).unwrap_or_default().error;
     let is_known = |text: &str| !UNKNOWN_REQUEST.contains(&text);
-    if error.message.as_deref().is_none_or(is_known) {
+    let is_of_other = |help: &str| OTHER_PROCESS.iter().any(|begin| help.starts_with(begin));
+    let has_hint = error.help.as_deref().is_some_and(is_of_other);
+    if has_hint || error.message.as_deref().is_none_or(is_known) {
         return error;
     }
     let message =
@@ -79,6 +84,13 @@ mod tests {
             assert!(error.message.unwrap().contains("another version"), "{message}");
             assert!(error.help.unwrap().contains("upgrade the node"), "{message}");
             assert_eq!(error.code.as_deref(), Some("bad_request"));
+        }
+        for begin in OTHER_PROCESS {
+            let message = UNKNOWN_REQUEST[0];
+            let body = format!(r#"{{"error": {{"message": "{message}", "help": "{begin} x"}}}}"#);
+            let error = error_of(&body);
+            assert_eq!(error.message.as_deref(), Some(message));
+            assert_eq!(error.help, Some(format!("{begin} x")));
         }
         let other = error_of(r#"{"error": {"message": "no audience `a`", "help": "list them"}}"#);
         assert_eq!(other.message.as_deref(), Some("no audience `a`"));
