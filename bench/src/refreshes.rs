@@ -35,7 +35,10 @@ pub(crate) struct Options {
 const MEASURED_AFTER: [u64; 9] = [100, 200, 500, 1_000, 2_000, 3_000, 5_000, 7_500, 10_000];
 /// The allowed growth of memory from the first measurement to the last one.
 const MAX_GROWTH: f64 = 1.2;
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// The least interval between polls, as a multiple of the time that the last one took: lists of thousands of audiences
+/// would otherwise take most of the time of the node that is measured.
+const POLL_COSTS: u32 = 30;
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.data.exists() {
@@ -118,6 +121,7 @@ async fn wait_for_round(
 ) -> Result<u64> {
     loop {
         let (mut seen, mut are_served, mut cursor) = (0, true, String::new());
+        let start = Instant::now();
         while are_served && seen < options.audiences {
             // The most rows that a page of the list can have.
             let url = format!("{}/v1/audiences?sort=name&limit=1000{cursor}", node.url);
@@ -135,6 +139,6 @@ async fn wait_for_round(
         if are_served && seen == options.audiences {
             return Ok(options.audiences * round);
         }
-        tokio::time::sleep(POLL_INTERVAL).await;
+        tokio::time::sleep(MIN_POLL_INTERVAL.max(start.elapsed() * POLL_COSTS)).await;
     }
 }

@@ -9,7 +9,7 @@ use throng_membership::MembershipIndex;
 use throng_model::{AudienceName, Clock, HashSeed, poll_delay};
 use throng_objects::Objects;
 use throng_spec::Spec;
-use throng_store::Ledger;
+use throng_store::{Ledger, Snapshot};
 use tokio::sync::Notify;
 
 use crate::builders::Builders;
@@ -100,9 +100,9 @@ pub struct RefreshContext {
     pub(crate) faults: OpenProblems,
     /// Served files that have changed on the disk.
     pub(crate) changed_files: OpenProblems,
-    /// Serializes reloads. Without it, a reload that read the ledger earlier could store its index
-    /// later and bring back an older version.
-    pub(crate) reload_lock: tokio::sync::Mutex<()>,
+    /// The rows that the last reload read. Its lock serializes reloads: without it, a reload that read
+    /// the ledger earlier could store its index later and bring back an older version.
+    pub(crate) served_rows: tokio::sync::Mutex<Vec<Snapshot>>,
 }
 
 impl std::fmt::Debug for RefreshContext {
@@ -134,7 +134,7 @@ impl RefreshContext {
             builders: Builders::default(),
             faults: OpenProblems::default(),
             changed_files: OpenProblems::default(),
-            reload_lock: tokio::sync::Mutex::default(),
+            served_rows: tokio::sync::Mutex::default(),
         }
     }
 

@@ -62,7 +62,7 @@ pub async fn report_faults(ctx: &Arc<RefreshContext>, faults: &[ServingFault]) {
 pub async fn inspect_files(ctx: &Arc<RefreshContext>) {
     // Not while a reload swaps the index: it evicts the copies of the old one, and they would be
     // reported as missing.
-    let _guard = ctx.reload_lock.lock().await;
+    let _guard = ctx.served_rows.lock().await;
     let index = ctx.membership.load_full();
     let has_copies = ctx.objects.has_copies();
     let Ok(changed) = blocking(move || Ok(changed_files(&index, has_copies))).await else { return };

@@ -1,6 +1,6 @@
 //! Loads the published snapshots and dictionaries for lookups.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,15 +42,32 @@ struct Published {
 }
 
 impl Published {
-    /// Reads it from the ledger, for the audiences of the spec.
-    async fn read(ledger: &dyn Ledger, spec: &Spec) -> Result<Self, RefreshError> {
+    /// Reads it from the ledger, for the audiences of the spec. `known`: what an earlier call returned, empty at first;
+    /// only the rows of versions that are new since then are read.
+    async fn read(
+        ledger: &dyn Ledger,
+        spec: &Spec,
+        known: &[Snapshot],
+    ) -> Result<Self, RefreshError> {
+        let declared = declared_audiences(spec);
+        // A version number is never used twice, and what the row of a version says of its file does not change.
+        let known: HashMap<(&AudienceName, u64), &Snapshot> =
+            known.iter().map(|row| ((&row.audience, row.version), row)).collect();
+        let (mut served, mut unknown) = (Vec::new(), Vec::new());
         // Snapshots first: a dictionary only grows, so the one that is read later has every user of
         // the snapshot. In the other order a snapshot could have users that the dictionary lacks.
-        let audiences = ledger.audiences().await?;
+        for (name, version) in ledger.served_versions().await? {
+            match known.get(&(&name, version)) {
+                _ if !declared.contains(&name) => {}
+                Some(row) => served.push((*row).clone()),
+                None => unknown.push(name),
+            }
+        }
+        let bases = ledger.snapshot_bases(&unknown).await?;
+        served.extend(bases.into_iter().filter_map(|base| base.current));
+        served.sort_unstable_by(|a, b| a.audience.cmp(&b.audience));
         let dictionary = ledger.dictionary().await?;
-        let declared = declared_audiences(spec);
-        let served = audiences.into_iter().filter(|row| declared.contains(&row.name));
-        Ok(Self { dictionary, served: served.filter_map(|row| row.current).collect() })
+        Ok(Self { dictionary, served })
     }
 
     /// What this node served last, if its objects are local copies.
@@ -110,7 +127,7 @@ pub async fn load_membership(
     spec: &Spec,
 ) -> Result<Loaded, RefreshError> {
     let empty = MembershipIndex::empty(seed);
-    let published = Published::read(ledger, spec).await?;
+    let published = Published::read(ledger, spec, &[]).await?;
     let loading = load(objects, ledger, published, &empty);
     let Some(last) = Published::read_last(&**objects) else { return loading.await };
     let why = match tokio::time::timeout(WARM_START_TIMEOUT, loading).await {
@@ -137,9 +154,10 @@ pub async fn load_membership(
 pub async fn reload_membership(
     ctx: &Arc<RefreshContext>,
 ) -> Result<Option<Duration>, RefreshError> {
-    let _guard = ctx.reload_lock.lock().await;
+    let mut known = ctx.served_rows.lock().await;
     let previous = ctx.membership.load_full();
-    let published = Published::read(&*ctx.ledger, &ctx.spec.load_full()).await?;
+    let published = Published::read(&*ctx.ledger, &ctx.spec.load_full(), &known).await?;
+    known.clone_from(&published.served);
     let Loaded { index, faults, retryable } =
         load(&ctx.objects, &*ctx.ledger, published, &previous).await?;
     let index = Arc::new(index);
