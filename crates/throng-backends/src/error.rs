@@ -40,6 +40,14 @@ pub enum BackendError {
         "the URL of node.ledger_url would send the password to another machine unencrypted: add ?sslmode=verify-full (or require) to it, or set node.ledger_insecure: true if the network is trusted"
     )]
     UnencryptedLedger,
+    /// The settings of Kafka need OpenSSL, which is not in this build.
+    #[error(
+        "node.kafka.{field}: this binary was built without TLS and SCRAM for Kafka (`--no-default-features`, as `cargo demo` does): build it with the cargo feature `kafka-tls`, which is a default one"
+    )]
+    KafkaTlsNotBuilt {
+        /// The setting.
+        field: &'static str,
+    },
     /// A secret of the node settings is missing.
     #[error("cannot read the secret node.{field}")]
     Secret {

@@ -8,8 +8,9 @@ use throng_activation::TaskQueues;
 use throng_aggregator::{Feed, KafkaFeed, LocalFeed};
 use throng_ledger::{PostgresLedger, SqliteLedger};
 use throng_log::{
-    EventLog, FileLog, FileLogOptions, GroupTiming, KafkaLog, KafkaOptions, KafkaQueue, KafkaTable,
-    MemoryQueue, MinFreeDisk, PartitionAssignment, Queue, Sasl, Tls, TopicUse,
+    EventLog, FileLog, FileLogOptions, GroupTiming, HAS_KAFKA_TLS, KafkaLog, KafkaOptions,
+    KafkaQueue, KafkaTable, MemoryQueue, MinFreeDisk, PartitionAssignment, Queue, Sasl, Tls,
+    TopicUse,
 };
 use throng_model::{Clock, Secret};
 use throng_objects::{BucketObjects, BucketOptions, DirectoryObjects, Objects};
@@ -237,11 +238,15 @@ pub(crate) fn ledger_url(
     Ok(url)
 }
 
-/// The options of a Kafka client: the settings, with the resolved secrets.
+/// The options of a Kafka client: the settings, with the resolved secrets. Refused if this build cannot encrypt what
+/// they ask to encrypt.
 pub(crate) fn kafka_options(
     env: &Environment,
     settings: &KafkaSettings,
 ) -> Result<KafkaOptions, BackendError> {
+    if let Some(field) = needs_tls_build(settings).filter(|_| !HAS_KAFKA_TLS) {
+        return Err(BackendError::KafkaTlsNotBuilt { field });
+    }
     let sasl = match &settings.sasl {
         Some(sasl) => Some(Sasl {
             mechanism: sasl.mechanism.clone(),
@@ -256,6 +261,15 @@ pub(crate) fn kafka_options(
         tls: settings.tls.then(|| Tls { ca_file: settings.ca_file.clone() }),
         sasl,
     })
+}
+
+/// The first setting that needs the OpenSSL of Kafka's client: librdkafka has no TLS and no SCRAM without it.
+fn needs_tls_build(settings: &KafkaSettings) -> Option<&'static str> {
+    if settings.tls {
+        return Some("tls");
+    }
+    let sasl = settings.sasl.as_ref()?;
+    (sasl.mechanism != "PLAIN").then_some("sasl.mechanism")
 }
 
 /// The options of a bucket: its settings, with the resolved secrets.
@@ -337,5 +351,42 @@ pub async fn check_log_partitions(
     match found == stored {
         true => Ok(()),
         false => Err(BackendError::LogPartitions { found, stored }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_spec::SaslSettings;
+
+    use super::*;
+
+    fn settings(tls: bool, mechanism: Option<&str>) -> KafkaSettings {
+        KafkaSettings {
+            brokers: "127.0.0.1:1".to_owned(),
+            prefix: "throng".to_owned(),
+            tls,
+            ca_file: None,
+            sasl: mechanism.map(|mechanism| SaslSettings {
+                mechanism: mechanism.to_owned(),
+                username: "throng".to_owned(),
+                password: SecretRef::Env("PASSWORD".to_owned()),
+            }),
+            session_ms: 6_000,
+            insecure: true,
+        }
+    }
+
+    #[test]
+    fn tls_and_scram_need_the_openssl_of_kafkas_client() {
+        let needs = |tls, mechanism| needs_tls_build(&settings(tls, mechanism));
+        assert_eq!(needs(false, None), None);
+        assert_eq!(needs(false, Some("PLAIN")), None);
+        assert_eq!(needs(false, Some("SCRAM-SHA-256")), Some("sasl.mechanism"));
+        assert_eq!(needs(false, Some("SCRAM-SHA-512")), Some("sasl.mechanism"));
+        assert_eq!(needs(true, None), Some("tls"));
+        assert_eq!(needs(true, Some("PLAIN")), Some("tls"));
+        let env: Environment = std::sync::Arc::new(|_: &str| Some("secret".to_owned()));
+        assert_eq!(kafka_options(&env, &settings(true, None)).is_ok(), HAS_KAFKA_TLS);
+        assert!(kafka_options(&env, &settings(false, Some("PLAIN"))).is_ok());
     }
 }

@@ -22,8 +22,9 @@ pub use file::{
     SEGMENT_BYTES, SystemDisk, repair_log,
 };
 pub use kafka::{
-    GroupTiming, KafkaLog, KafkaOptions, KafkaQueue, KafkaTable, PartitionAssignment, Sasl, Tls,
-    TopicDifferences, TopicReport, TopicUse, check_brokers, check_topics, wait_until_clients_close,
+    GroupTiming, HAS_KAFKA_TLS, KafkaLog, KafkaOptions, KafkaQueue, KafkaTable,
+    PartitionAssignment, Sasl, Tls, TopicDifferences, TopicReport, TopicUse, check_brokers,
+    check_topics, wait_until_clients_close,
 };
 pub use queue::{MemoryQueue, Message, Queue};
 

@@ -9,7 +9,10 @@ use throng_model::Secret;
 
 use crate::{LogError, Result};
 
-/// Encryption of connections.
+/// Whether this build can encrypt connections to brokers and authenticate by SCRAM: the cargo feature `kafka-tls`.
+pub const HAS_KAFKA_TLS: bool = cfg!(feature = "kafka-tls");
+
+/// Encryption of connections. Needs [`HAS_KAFKA_TLS`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tls {
     /// The certificate authorities of the brokers, a PEM file; `None` for those of the system.
@@ -19,7 +22,7 @@ pub struct Tls {
 /// Authentication of this client.
 #[derive(Debug, Clone)]
 pub struct Sasl {
-    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`; the latter two need [`HAS_KAFKA_TLS`].
     pub mechanism: String,
     /// The user.
     pub username: String,

@@ -14,7 +14,7 @@ mod tail;
 mod threads;
 mod topic;
 
-pub use client::{KafkaOptions, Sasl, Tls};
+pub use client::{HAS_KAFKA_TLS, KafkaOptions, Sasl, Tls};
 pub use group::{GroupTiming, PartitionAssignment};
 pub use log::KafkaLog;
 pub use queue::KafkaQueue;
