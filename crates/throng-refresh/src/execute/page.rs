@@ -1,22 +1,22 @@
 //! A part that is a page of a warehouse's result.
 
 use throng_membership::seed_check;
-use throng_model::UserHash;
-use throng_store::Part;
+use throng_model::{AudienceName, RefreshId, UserHash};
+use throng_store::{HistoryEvent, Part};
 
 use super::{PartWorker, Progress, served_tables};
 use crate::error::RefreshError;
 use crate::files::KeyFileWriter;
-use crate::key_types;
-use crate::parts::{PageCovers, PageOutput, ScanOutput};
+use crate::parts::{self, PageCovers, PageOutput, ScanOutput};
 use crate::pool::blocking;
 use crate::warehouse::{PageRequest, WarehouseError, WarehouseJob};
+use crate::{RefreshContext, history, key_types};
 
 impl PartWorker<'_> {
     /// Reads a page of a warehouse's result. Its keys and the cursor of the next page are recorded
     /// together, as the output of the part, so no page is lost or counts twice.
     pub(super) async fn page(
-        &self,
+        &mut self,
         part: &Part,
         covers: &PageCovers,
         progress: &Progress,
@@ -57,16 +57,20 @@ impl PartWorker<'_> {
                 WarehouseError::Unavailable { message, after: None }
             })
         };
-        let page = warehouse.page(&request, &mut keys).await;
+        let page = warehouse.page(&request, &mut keys, &mut self.session).await;
         // Not the warehouse's error, so that a full disk is reported as such.
         if let Some(error) = failed {
             return Err(error);
         }
         let page = page?;
-        key_types::check(&served, &page.key, page.total_rows, source.name.as_str())?;
-        progress.expect(Some(page.total_rows));
+        let rows = page.total_rows.unwrap_or(page.rows);
+        key_types::check(&served, &page.key, rows, source.name.as_str())?;
+        progress.expect(page.total_rows);
         let checksum = Some(blocking(move || writer.finish()).await?);
         ctx.objects.upload(&object).await?;
+        if page.is_later {
+            record_later(ctx, &self.audience, self.refresh, covers.attempt).await?;
+        }
         Ok(ScanOutput {
             object,
             rows_read: page.rows,
@@ -80,4 +84,20 @@ impl PartWorker<'_> {
             }),
         })
     }
+}
+
+/// Records that a job goes on at a later moment, behind the pages that are done.
+async fn record_later(
+    ctx: &RefreshContext,
+    audience: &AudienceName,
+    refresh: RefreshId,
+    attempt: u32,
+) -> Result<(), RefreshError> {
+    let pages = parts::pages(&ctx.ledger.parts(refresh).await?, attempt)?;
+    let (count, rows) = (pages.len(), pages.iter().map(|(_, page)| page.rows_read).sum::<u64>());
+    tracing::info!(%refresh, pages = count, rows, "refresh goes on behind a key range, at a later moment");
+    let why = format!(
+        "refresh {refresh} goes on behind {count} pages with {rows} rows: users behind them are of a later moment"
+    );
+    Ok(history::record(ctx, audience, HistoryEvent::RefreshResumed, why).await?)
 }
