@@ -257,9 +257,10 @@ impl Postgres {
         next: Option<RangeCursor>,
     ) -> Result<OpenRanges, WarehouseError> {
         let mut connection = self.begin(job).await?;
-        let lost_while = |error: sqlx::Error, sql| reading_range(&error, job, sql, next.is_some());
-        let described = describe(&mut connection, request.sql).await;
-        let described = described.map_err(|error| lost_while(error, Some(request.sql)))?;
+        let (sql, goes_on) = (request.sql, next.is_some());
+        let described = describe(&mut connection, sql).await;
+        let described =
+            described.map_err(|error| reading_range(&error, job, Some(sql), goes_on))?;
         let Columns { mut all, at, kind } = columns(described, request.key)?;
         let (name, of) = all.swap_remove(at);
         let key = ColumnFacts::key(name, of);
@@ -269,9 +270,9 @@ impl Postgres {
         // Positions of two refreshes are not comparable, so that what the ledger keeps of them tells nothing together.
         let seed = request.job.refresh.0;
         let behind = next.as_ref().map(|next| next.behind);
-        let statement = ranges::statement(request.sql, &key.name, kind, seed, behind);
+        let statement = ranges::statement(sql, &key.name, kind, seed, behind);
         let declared = declare(&mut connection, &statement).await;
-        declared.map_err(|error| lost_while(error, None))?;
+        declared.map_err(|error| reading_range(&error, job, None, goes_on))?;
         Ok(OpenRanges { connection, kind, rows: VecDeque::new(), key, next })
     }
 }
