@@ -101,3 +101,46 @@ async fn record_later(
     );
     Ok(history::record(ctx, audience, HistoryEvent::RefreshResumed, why).await?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use throng_lake::Model;
+    use throng_spec::Spec;
+
+    use super::super::help;
+    use super::*;
+    use crate::fixture::Rig;
+    use crate::{LEASE, pages};
+
+    /// A spec whose audience is of a PostgreSQL server; `fields` are more fields of the source.
+    fn spec(rig: &Rig, fields: &str) -> Spec {
+        let source =
+            format!("name: app, type: postgres, host: localhost, database: d, username: u{fields}");
+        let audience = "name: a, source: app, sql: SELECT id FROM t";
+        let file = rig.dir.path().join("warehouse.yaml");
+        let text =
+            format!("version: 1\nsources:\n  - {{ {source} }}\naudiences:\n  - {{ {audience} }}\n");
+        std::fs::write(&file, text).unwrap();
+        throng_spec::load(&file).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_builder_that_does_not_lead_the_refresh_reads_no_key_range() {
+        let rig = Rig::new(&["a"]).await;
+        let (ctx, refresh) = (&rig.ctx, rig.members[0].refresh.id);
+        let whole = spec(&rig, "");
+        let first = pages::first(&Model::of(&whole.audiences[0]), 0, 0).unwrap();
+        ctx.ledger.add_parts(refresh, &[first], None).await.unwrap();
+        let now = ctx.clock.now();
+        let claimed = ctx.ledger.claim_part(refresh, "other#1", now, now.plus(LEASE)).await;
+        let part = claimed.unwrap().unwrap();
+        ctx.spec.store(Arc::new(spec(&rig, ", key_range_rows: 10")));
+        assert!(!help(ctx, refresh, &part).await.unwrap());
+        // It would read the whole result, and there is no warehouse here.
+        ctx.spec.store(Arc::new(whole));
+        let error = help(ctx, refresh, &part).await.unwrap_err();
+        assert!(matches!(error, RefreshError::Warehouse(_)), "{error:?}");
+    }
+}
