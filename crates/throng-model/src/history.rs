@@ -113,6 +113,8 @@ named_values! {
     Recreated = "recreated",
     /// A refresh was requested.
     RefreshRequested = "refresh requested",
+    /// A refresh whose connection or process was lost goes on behind the pages that it has read.
+    RefreshResumed = "refresh resumed",
     /// A held snapshot was rejected.
     Rejected = "rejected",
     /// The pin of an audience was ended.

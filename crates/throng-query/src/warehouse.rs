@@ -5,8 +5,10 @@
 //! before it reads on, so that another process continues at that page. A cursor belongs to one
 //! *job*, which is one run of the SQL: pages of two jobs are never parts of one snapshot, because
 //! the tables may have changed in between. A warehouse whose results end with the connection that
-//! reads them has one page, which is the whole result.
+//! reads them has one page, which is the whole result; or, if its source is read in key ranges, pages that another
+//! connection continues at a later moment.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +52,8 @@ pub struct PageRequest<'a> {
     pub seed: HashSeed,
 }
 
-/// A page of a result, without its keys. The same request returns the same page, unless the job is lost.
+/// A page of a result, without its keys. The same request returns the same page, unless the job is lost; if it is a key
+/// range, with the rows of the moment at which its connection began to read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
     /// Its rows.
@@ -59,8 +62,10 @@ pub struct Page {
     pub null_keys: u64,
     /// Rows among them whose key has white space around it.
     pub padded_keys: u64,
-    /// The rows of the whole result.
-    pub total_rows: u64,
+    /// The rows of the whole result; `None` if only its last page tells.
+    pub total_rows: Option<u64>,
+    /// Whether its rows are of a later moment than those of the page before it.
+    pub is_later: bool,
     /// The key column.
     pub key: ColumnFacts,
     /// The cursor of the next page; `None` after the last one. Only the warehouse understands it. It
@@ -137,6 +142,30 @@ impl WarehouseError {
 /// the keys, and how many further rows have NULL as their key. After an error the page is not used.
 pub type KeySink<'a> = dyn FnMut(&[UserHash], u64) -> Result<(), WarehouseError> + Send + 'a;
 
+/// What a warehouse keeps between two pages of a job, such as a connection. Who reads the pages one after another holds
+/// it; dropping it ends the connection. Nothing depends on it but time: without it the next page is read as well.
+#[derive(Default)]
+pub struct Session(Option<Box<dyn Any + Send>>);
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("is_open", &self.0.is_some()).finish()
+    }
+}
+
+impl Session {
+    /// Keeps something for the next page, in place of what was kept before.
+    pub fn put<T: Send + 'static>(&mut self, kept: T) {
+        self.0 = Some(Box::new(kept));
+    }
+
+    /// Takes what was kept, and leaves nothing. `None` if it is nothing, or of another type.
+    pub fn take<T: 'static>(&mut self) -> Option<T> {
+        let kept = self.0.take()?.downcast::<T>().ok()?;
+        Some(*kept)
+    }
+}
+
 /// A warehouse.
 #[async_trait]
 pub trait Warehouse: Send + Sync {
@@ -147,7 +176,7 @@ pub trait Warehouse: Send + Sync {
     async fn check(&self, sql: &str, key: Option<&str>) -> Result<QueryPlan, WarehouseError>;
 
     /// Reads a page, and passes its keys to `keys`; the first one may take as long as the job. Safe to
-    /// repeat, with another `keys`, and to drop.
+    /// repeat, with another `keys`, and to drop. `session` is that of the page before it, or a new one.
     ///
     /// # Errors
     /// [`WarehouseError`].
@@ -155,6 +184,7 @@ pub trait Warehouse: Send + Sync {
         &self,
         request: &PageRequest<'_>,
         keys: &mut KeySink<'_>,
+        session: &mut Session,
     ) -> Result<Page, WarehouseError>;
 }
 
@@ -165,4 +195,21 @@ pub trait Warehouses: Send + Sync {
     /// # Errors
     /// [`WarehouseError::Refused`].
     fn open(&self, source: &WarehouseSource) -> Result<Arc<dyn Warehouse>, WarehouseError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_taken_once_and_only_as_what_it_is() {
+        let mut session = Session::default();
+        assert_eq!(session.take::<String>(), None);
+        session.put("open".to_owned());
+        assert_eq!(session.take::<String>(), Some("open".to_owned()));
+        assert_eq!(session.take::<String>(), None);
+        session.put(7_u32);
+        assert_eq!(session.take::<String>(), None);
+        assert_eq!(format!("{session:?}"), "Session { is_open: false }");
+    }
 }

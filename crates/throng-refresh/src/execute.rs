@@ -15,7 +15,7 @@ use futures::{StreamExt, TryStreamExt};
 use throng_lake::{FileError, Inputs, KeyBatch, LakeError, Model, Rule, ScanStats, TableFacts};
 use throng_membership::{SharedBits, manifest_files};
 use throng_model::{AudienceName, Entropy as _, RefreshId, SystemEntropy, UserHash};
-use throng_spec::Audience;
+use throng_spec::{Audience, WarehouseSource};
 use throng_store::{LedgerError, Part, PartKind, PartState, Refresh};
 
 use super::bits::{self, ShardBits, bitmap};
@@ -23,7 +23,7 @@ use super::error::RefreshError;
 use super::files::{KeyFile, KeyFileWriter, create_folder};
 use super::parts::{self, ScanCovers, ScanOutput, ShardsCovers, ShardsOutput, read, scan_outputs};
 use super::pool::blocking;
-use super::warehouse::WarehouseError;
+use super::warehouse::{Session, WarehouseError};
 use super::{HEARTBEAT_INTERVAL, LEASE, declared, dictionaries, key_types, model_of, pages};
 use crate::RefreshContext;
 
@@ -325,20 +325,26 @@ pub(super) async fn renew_part_lease(
     }
 }
 
-/// Runs a part of a refresh that another process leads.
+/// Runs a part of a refresh that another process leads. `false` if it is a key range: only the leader's session reads
+/// the next one at the same moment.
 pub(super) async fn help(
     ctx: &Arc<RefreshContext>,
     refresh: RefreshId,
     part: &Part,
-) -> Result<(), RefreshError> {
+) -> Result<bool, RefreshError> {
     let name = ctx.ledger.refresh(refresh).await?.audience;
-    let audience = declared(&ctx.spec.load(), &name).cloned();
+    let spec = ctx.spec.load_full();
+    let audience = declared(&spec, &name).cloned();
     let audience = audience.ok_or(RefreshError::NotDeclared(name))?;
+    let source = audience.source.as_ref().and_then(|name| spec.warehouse(name.as_str()));
+    if part.kind == PartKind::Scan && source.is_some_and(WarehouseSource::is_read_in_key_ranges) {
+        return Ok(false);
+    }
     let recorded = ctx.ledger.parts(refresh).await?;
     // This process may have another spec than the leader: the worker refuses another model, and the
     // part is released.
     let mut worker = PartWorker::new(ctx, &audience, refresh, &recorded)?;
-    worker.run(part, &Progress::default()).await
+    worker.run(part, &Progress::default()).await.map(|()| true)
 }
 
 /// Runs parts of one refresh.
@@ -353,6 +359,8 @@ struct PartWorker<'a> {
     inputs: Option<Inputs>,
     /// The outputs of all scans, once they are needed.
     keys: Option<Arc<Vec<KeyFile>>>,
+    /// That of the last page of a warehouse's result.
+    session: Session,
 }
 
 impl<'a> PartWorker<'a> {
@@ -383,6 +391,7 @@ impl<'a> PartWorker<'a> {
             tables,
             inputs,
             keys: None,
+            session: Session::default(),
         })
     }
 
@@ -399,7 +408,7 @@ impl<'a> PartWorker<'a> {
         Ok(())
     }
 
-    async fn scan(&self, part: &Part, progress: &Progress) -> Result<ScanOutput, RefreshError> {
+    async fn scan(&mut self, part: &Part, progress: &Progress) -> Result<ScanOutput, RefreshError> {
         let ctx = self.ctx;
         let covers: ScanCovers = read(Some(&part.covers))?;
         if let Some(page) = covers.page {

@@ -79,7 +79,7 @@ mod tests {
             null_keys: 0,
             padded_keys: 0,
             checksum: None,
-            page: Some(PageOutput { next: None, total_rows: 0, key }),
+            page: Some(PageOutput { next: None, total_rows: Some(0), key }),
         };
         tables("app", &[(0, output)])
     }

@@ -76,7 +76,8 @@ pub use recovery::{recover, remove_left_builds};
 pub use schedule::{refresh_if_stale, run_schedules};
 pub use snapshots::open_snapshot;
 pub use warehouse::{
-    KeySink, Page, PageRequest, QueryPlan, Warehouse, WarehouseError, WarehouseJob, Warehouses,
+    KeySink, Page, PageRequest, QueryPlan, Session, Warehouse, WarehouseError, WarehouseJob,
+    Warehouses,
 };
 pub use worker::run;
 

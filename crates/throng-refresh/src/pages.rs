@@ -26,7 +26,8 @@ pub(super) fn first(model: &Model, attempt: u32, number: u32) -> serde_json::Res
 /// shards. Nothing if the parts are complete, as they always are if no warehouse runs the SQL.
 ///
 /// Every page must begin where the previous one ended, and all together must have as many rows as
-/// the job: a page that is missing or was read twice is an error and not a wrong audience.
+/// the job: a page that is missing or was read twice is an error and not a wrong audience. The number of
+/// rows comes with each page, or with the last one.
 pub(super) fn next(recorded: &[Part]) -> Result<Vec<NewPart>, RefreshError> {
     let Some(attempt) = parts::newest_job(recorded)? else { return Ok(Vec::new()) };
     if recorded.iter().any(|part| part.kind == PartKind::Shards) {
@@ -44,10 +45,10 @@ pub(super) fn next(recorded: &[Part]) -> Result<Vec<NewPart>, RefreshError> {
         }
         rows += output.rows_read;
         let page = output.page.ok_or(RefreshError::Pages("a page has no cursor"))?;
-        if total_rows.is_some_and(|total| total != page.total_rows) {
+        if total_rows.zip(page.total_rows).is_some_and(|(total, now)| total != now) {
             return Err(RefreshError::Pages("the number of rows of its result has changed"));
         }
-        (expected, total_rows) = (page.next, Some(page.total_rows));
+        (expected, total_rows) = (page.next, page.total_rows.or(total_rows));
     }
     // At once: pages that name each other in a circle have no end.
     if total_rows.is_some_and(|total| rows > total) {
@@ -73,8 +74,9 @@ mod tests {
     use super::*;
 
     /// A part that is done; its page has two rows.
-    fn done(new: NewPart, next: Option<&str>, total_rows: u64) -> Part {
-        let page = Some(PageOutput { next: next.map(Value::from), total_rows, key: None });
+    fn done(new: NewPart, next: Option<&str>, total_rows: Option<u64>) -> Part {
+        let next = next.map(Value::from);
+        let page = Some(PageOutput { next, total_rows, key: None });
         let (rows_read, null_keys, padded_keys, checksum) = (2, 0, 0, None);
         let object = "o".into();
         let output = ScanOutput { object, rows_read, null_keys, padded_keys, checksum, page };
@@ -99,46 +101,67 @@ mod tests {
 
     #[test]
     fn pages_follow_each_other_and_shards_follow_the_last() {
-        let mut recorded = vec![done(first(&model(), 0, 0).unwrap(), Some("b"), 4)];
+        let mut recorded = vec![done(first(&model(), 0, 0).unwrap(), Some("b"), Some(4))];
         let mut second = next(&recorded).unwrap();
         assert_eq!((second.len(), second[0].number), (1, 1));
         assert_eq!(second[0].covers["page"], json!({ "attempt": 0, "cursor": "b" }));
-        recorded.push(done(second.remove(0), None, 4));
+        recorded.push(done(second.remove(0), None, Some(4)));
         let shards = next(&recorded).unwrap();
         assert!(shards.iter().zip(2..).all(|(part, number)| part.number == number));
         assert_eq!(shards.len(), 16);
         assert!(shards.iter().all(|part| part.kind == PartKind::Shards));
-        recorded.extend(shards.into_iter().map(|part| done(part, None, 4)));
+        recorded.extend(shards.into_iter().map(|part| done(part, None, Some(4))));
         assert!(next(&recorded).unwrap().is_empty());
+    }
+
+    /// A page of the second job that is done.
+    fn page(
+        number: u32,
+        cursor: Option<&str>,
+        next: Option<&str>,
+        total_rows: Option<u64>,
+    ) -> Part {
+        let page = Some(PageCovers { attempt: 1, cursor: cursor.map(Value::from) });
+        let covers = serde_json::to_value(ScanCovers { page, ..ScanCovers::default() }).unwrap();
+        done(NewPart { kind: PartKind::Scan, number, covers }, next, total_rows)
+    }
+
+    #[test]
+    fn the_rows_of_key_ranges_are_compared_after_the_last_one() {
+        let ranges = [
+            page(5, None, Some("b"), None),
+            page(6, Some("b"), Some("c"), None),
+            page(7, Some("c"), None, Some(6)),
+        ];
+        assert_eq!(next(&ranges[..1]).unwrap().len(), 1);
+        assert_eq!(next(&ranges).unwrap().len(), 16);
+        let missing = [page(5, None, Some("b"), None), page(6, Some("b"), None, Some(6))];
+        assert!(matches!(next(&missing), Err(RefreshError::Pages(_))));
+        let untold = [page(5, None, Some("b"), None), page(6, Some("b"), None, None)];
+        assert!(matches!(next(&untold), Err(RefreshError::Pages(_))));
     }
 
     #[test]
     fn a_missing_page_and_a_page_of_an_earlier_job_are_noticed() {
-        let page = |number, cursor: Option<&str>, next, total_rows| {
-            let cursor = cursor.map(Value::from);
-            let page = Some(PageCovers { attempt: 1, cursor });
-            let covers = ScanCovers { page, ..ScanCovers::default() };
-            let covers = serde_json::to_value(covers).unwrap();
-            done(NewPart { kind: PartKind::Scan, number, covers }, next, total_rows)
-        };
         // A builder that had lost its lease added a page of the first job.
-        let stale = done(first(&model(), 0, 3).unwrap(), Some("x"), 9);
-        let whole = [stale.clone(), page(5, None, Some("b"), 4), page(6, Some("b"), None, 4)];
+        let stale = done(first(&model(), 0, 3).unwrap(), Some("x"), Some(9));
+        let whole =
+            [stale.clone(), page(5, None, Some("b"), Some(4)), page(6, Some("b"), None, Some(4))];
         assert_eq!(next(&whole).unwrap().len(), 16);
         let outputs = parts::scan_outputs(&whole).unwrap();
         assert_eq!(outputs.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [5, 6]);
-        let gap = [stale, page(5, None, Some("b"), 6), page(6, Some("c"), None, 6)];
+        let gap = [stale, page(5, None, Some("b"), Some(6)), page(6, Some("c"), None, Some(6))];
         assert!(matches!(next(&gap), Err(RefreshError::Pages(_))));
-        let short = [page(5, None, Some("b"), 6), page(6, Some("b"), None, 6)];
+        let short = [page(5, None, Some("b"), Some(6)), page(6, Some("b"), None, Some(6))];
         assert!(matches!(next(&short), Err(RefreshError::Pages(_))));
         let circle = [
-            page(5, None, Some("b"), 4),
-            page(6, Some("b"), Some("c"), 4),
-            page(7, Some("c"), Some("b"), 4),
+            page(5, None, Some("b"), Some(4)),
+            page(6, Some("b"), Some("c"), Some(4)),
+            page(7, Some("c"), Some("b"), Some(4)),
         ];
         assert_eq!(next(&circle[..2]).unwrap().len(), 1);
         assert!(matches!(next(&circle), Err(RefreshError::Pages(_))));
-        let other = [page(5, None, Some("b"), 4), page(6, Some("b"), None, 5)];
+        let other = [page(5, None, Some("b"), Some(4)), page(6, Some("b"), None, Some(5))];
         assert!(matches!(next(&other), Err(RefreshError::Pages(_))));
     }
 }

@@ -76,8 +76,9 @@ pub(super) struct ScanOutput {
 pub(super) struct PageOutput {
     /// The cursor of the next page; `None` after the last one.
     pub(super) next: Option<serde_json::Value>,
-    /// The rows of the whole result.
-    pub(super) total_rows: u64,
+    /// The rows of the whole result; `None` if only its last page tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) total_rows: Option<u64>,
     /// Its key column; `None` of a page that an older version read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) key: Option<ColumnFacts>,

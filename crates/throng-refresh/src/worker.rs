@@ -132,7 +132,7 @@ impl Worker {
         }
     }
 
-    /// Runs a part of a refresh that another process leads. `false` if there is none, or it failed.
+    /// Runs a part of a refresh that another process leads. `false` if there is none, it failed, or it is the leader's.
     ///
     /// A part that fails is released and its error is only logged: the leader claims the part
     /// itself, gets the same error, and records it with the refresh. Were it recorded here as well,
@@ -154,7 +154,7 @@ impl Worker {
             helped = helping => Some(helped.unwrap_or(Err(RefreshError::Panicked))),
             never = execute::renew_part_lease(ctx, &claim) => match never {},
         };
-        if let Some(Ok(())) = helped {
+        if let Some(Ok(true)) = helped {
             metrics::counter!(metrics::REFRESH_PARTS_HELPED_TOTAL).increment(1);
             return Ok(true);
         }

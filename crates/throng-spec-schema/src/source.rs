@@ -60,6 +60,10 @@ pub struct RawSource {
     /// The largest number of rows of a page (100000; of a `FETCH` with `type: postgres` 10000).
     #[schemars(range(min = 1, max = 1_000_000))]
     pub page_rows: Option<u32>,
+    /// With `type: postgres`: the rows of a key range, behind which a refresh whose connection or process is lost goes on,
+    /// at a later moment (unset: it starts again from its first row).
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub key_range_rows: Option<u32>,
     /// The longest time of a refresh, with the time that its job waits (21600).
     #[schemars(range(min = 60, max = 172_800))]
     pub timeout_secs: Option<u32>,

@@ -242,6 +242,8 @@ fn postgres(settings: &PostgresSettings) -> Result<(), &'static str> {
     ensure(settings.server().is_ok(), "its host is not the name of a server")?;
     ensure(!settings.is_exposed(), "its server is on another machine and not encrypted")?;
     within(settings.statement_timeout_secs, 1..=172_800, "statement_timeout_secs is not allowed")?;
+    let rows = settings.key_range_rows.unwrap_or(1);
+    within(rows, 1..=1_000_000_000, "key_range_rows is not from 1 to 1000000000")?;
     within(settings.page_rows, 1..=1_000_000, "page_rows is not from 1 to 1000000")
 }
 

@@ -27,6 +27,14 @@ impl WarehouseSource {
             WarehouseSettings::Postgres(settings) => settings.timeout_secs,
         }
     }
+
+    /// Whether results are read in key ranges, so that a refresh can go on behind them at a later moment.
+    pub fn is_read_in_key_ranges(&self) -> bool {
+        match &self.settings {
+            WarehouseSettings::Bigquery(_) => false,
+            WarehouseSettings::Postgres(settings) => settings.key_range_rows.is_some(),
+        }
+    }
 }
 
 /// A supported warehouse.
@@ -76,6 +84,10 @@ pub struct PostgresSettings {
     pub insecure: bool,
     /// The rows of a `FETCH`.
     pub page_rows: u32,
+    /// Results are read in key ranges of so many rows, and of all further rows with the last one's hash; a refresh whose
+    /// connection or process is lost goes on behind the last range. `None`: it starts again from its first row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_range_rows: Option<u32>,
     /// The longest time of a statement, in seconds.
     pub statement_timeout_secs: u32,
     /// The longest time of a refresh, in seconds.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use throng_google::{AccessTokens, TokenOptions};
 use throng_lake::ColumnFacts;
 use throng_model::{Clock, Micros, Secret, Timestamp};
-use throng_refresh::{KeySink, Page, PageRequest, QueryPlan, Warehouse, WarehouseError};
+use throng_refresh::{KeySink, Page, PageRequest, QueryPlan, Session, Warehouse, WarehouseError};
 use throng_spec::BigQuerySettings;
 
 use crate::client::{CallError, CallOptions, Client, NOT_CONNECTED, no_token};
@@ -190,6 +190,7 @@ impl Warehouse for BigQuery {
         &self,
         request: &PageRequest<'_>,
         sink: &mut KeySink<'_>,
+        _session: &mut Session,
     ) -> Result<Page, WarehouseError> {
         let (job, token) = match request.cursor {
             None => {
@@ -231,7 +232,8 @@ impl Warehouse for BigQuery {
             rows: keys.rows,
             null_keys: keys.null_keys,
             padded_keys: keys.padded_keys,
-            total_rows,
+            total_rows: Some(total_rows),
+            is_later: false,
             key: key_column,
             next: next.map(serde_json::to_value).transpose().map_err(|_| incomplete(READING))?,
         })

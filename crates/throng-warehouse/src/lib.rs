@@ -5,7 +5,7 @@
 //! 1. `bigquery`: a job, its pages, a dry run;
 //! 2. `request`, `response` and `columns`: ids and bodies, what answers and errors mean, keys. Pure;
 //! 3. `client`: calls with access tokens (`throng-google`) and retries;
-//! 4. `postgres`: a read-only transaction and its cursor; its `keys` and `failure` are pure.
+//! 4. `postgres`: a read-only transaction and its cursor; its `keys`, `failure` and `ranges` are pure.
 
 mod bigquery;
 mod client;

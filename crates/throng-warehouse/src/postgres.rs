@@ -4,26 +4,33 @@
 //! continue that transaction. So the whole result is one page: a server-side cursor in a read-only
 //! transaction at `REPEATABLE READ` reads the tables as they were at one moment, and a job whose
 //! connection is lost is replaced as a whole. Rows of two moments are never in one result.
+//!
+//! A source with `key_range_rows` is read in ranges of a hash of the key ([`ranges`]), each of which is a page. One
+//! transaction reads them one after another; if it is lost, another one goes on behind the last range.
 
 mod describe;
 mod failure;
 mod keys;
+mod ranges;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
+use serde::Deserialize as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Column, ConnectOptions, Connection, Row, TypeInfo};
 use throng_lake::{ColumnFacts, KeyKind};
-use throng_model::Secret;
+use throng_model::{HashSeed, Secret};
 use throng_refresh::{
-    KeySink, Page, PageRequest, QueryPlan, Warehouse, WarehouseError, WarehouseJob,
+    KeySink, Page, PageRequest, QueryPlan, Session, Warehouse, WarehouseError, WarehouseJob,
 };
 use throng_spec::PostgresSettings;
 
 use crate::columns::key_position;
-use failure::{connecting, failed, lost, reading};
+use failure::{connecting, failed, lost, reading, reading_range};
+use ranges::{KeyRow, Range, RangeCursor};
 
 /// Limit of connecting and beginning a transaction.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,6 +62,21 @@ pub(crate) struct Postgres {
     options: PgConnectOptions,
     statement_timeout_ms: u64,
     page_rows: u32,
+    /// The rows of a key range, if results are read in such.
+    key_range_rows: Option<u32>,
+    /// Server, database and user, as cursors of key ranges have them.
+    name: String,
+}
+
+/// A transaction that reads key ranges, between two of them.
+struct OpenRanges {
+    connection: PgConnection,
+    kind: KeyKind,
+    /// Rows that were fetched, and belong to the next ranges.
+    rows: VecDeque<KeyRow>,
+    key: ColumnFacts,
+    /// The next range; `None` before the first one.
+    next: Option<RangeCursor>,
 }
 
 /// A result: its columns with their types, and the key column.
@@ -87,7 +109,13 @@ impl Postgres {
             .extra_float_digits(None::<i8>)
             .disable_statement_logging();
         let statement_timeout_ms = u64::from(settings.statement_timeout_secs) * 1_000;
-        Ok(Self { options, statement_timeout_ms, page_rows: settings.page_rows })
+        Ok(Self {
+            options,
+            statement_timeout_ms,
+            page_rows: settings.page_rows,
+            key_range_rows: settings.key_range_rows,
+            name: format!("{server}/{} as {}", settings.database, settings.username),
+        })
     }
 
     /// A session in a transaction that reads. `name` is shown in `pg_stat_activity`.
@@ -159,7 +187,93 @@ impl Postgres {
         }
         // Nothing is written: this shows that the transaction lasted until here.
         sqlx::raw_sql("COMMIT").execute(&mut *session).await.map_err(lost_while)?;
-        Ok(Page { rows, null_keys, padded_keys, total_rows: rows, key, next: None })
+        let (total_rows, is_later, next) = (Some(rows), false, None);
+        Ok(Page { rows, null_keys, padded_keys, total_rows, is_later, key, next })
+    }
+
+    /// Reads a key range of `limit` rows: in the transaction that has read the one before it, or in another one.
+    async fn range(
+        &self,
+        request: &PageRequest<'_>,
+        limit: u32,
+        sink: &mut KeySink<'_>,
+        session: &mut Session,
+    ) -> Result<Page, WarehouseError> {
+        let job = name_of(request.job);
+        let cursor = request.cursor.map(RangeCursor::deserialize).transpose();
+        let cursor =
+            cursor.map_err(|_| lost(&job, "its cursor is that of another kind of source"))?;
+        if cursor.as_ref().is_some_and(|cursor| cursor.source != self.name) {
+            return Err(lost(&job, "its source has another server, database or user"));
+        }
+        let open = session.take::<OpenRanges>();
+        let open = open.filter(|open| open.next.is_some() && open.next == cursor);
+        let is_later = open.is_none() && cursor.is_some();
+        let mut open = match open {
+            Some(open) => open,
+            None => self.begin_ranges(request, &job, cursor).await?,
+        };
+        let lost_while =
+            |error: sqlx::Error| reading_range(&error, &job, None, request.cursor.is_some());
+        let (mut range, mut is_full) = (Range::default(), false);
+        while !is_full {
+            if open.rows.is_empty() {
+                fetch(&mut open, self.page_rows, request.seed, lost_while).await?;
+                if open.rows.is_empty() {
+                    break;
+                }
+            }
+            let taken = range.take(&mut open.rows, limit.into());
+            is_full = taken.is_full;
+            sink(&taken.hashes, taken.null_keys)?;
+        }
+        let Range { rows, null_keys, padded_keys, last } = range;
+        let (key, rows_before) = (open.key.clone(), open.next.as_ref().map_or(0, |next| next.rows));
+        let read = rows_before + rows;
+        let (total_rows, next) = match last {
+            Some(behind) if is_full => {
+                let (source, key) = (self.name.clone(), key.clone());
+                let next = RangeCursor { source, key, behind, rows: read };
+                let value = serde_json::to_value(&next);
+                session.put(OpenRanges { next: Some(next), ..open });
+                (None, Some(value.map_err(|_| failed("its position cannot be recorded"))?))
+            }
+            _ => {
+                // As in `read`.
+                let end = sqlx::raw_sql("COMMIT").execute(&mut open.connection).await;
+                end.map_err(lost_while)?;
+                let _ = open.connection.close().await;
+                (Some(read), None)
+            }
+        };
+        Ok(Page { rows, null_keys, padded_keys, total_rows, is_later, key, next })
+    }
+
+    /// A transaction with a cursor for the rows of a range and all behind it.
+    async fn begin_ranges(
+        &self,
+        request: &PageRequest<'_>,
+        job: &str,
+        next: Option<RangeCursor>,
+    ) -> Result<OpenRanges, WarehouseError> {
+        let mut connection = self.begin(job).await?;
+        let (sql, goes_on) = (request.sql, next.is_some());
+        let described = describe(&mut connection, sql).await;
+        let described =
+            described.map_err(|error| reading_range(&error, job, Some(sql), goes_on))?;
+        let Columns { mut all, at, kind } = columns(described, request.key)?;
+        let (name, of) = all.swap_remove(at);
+        let key = ColumnFacts::key(name, of);
+        if next.as_ref().is_some_and(|next| next.key != key) {
+            return Err(lost(job, "its key column has another name or type"));
+        }
+        // Positions of two refreshes are not comparable, so that what the ledger keeps of them tells nothing together.
+        let seed = request.job.refresh.0;
+        let behind = next.as_ref().map(|next| next.behind);
+        let statement = ranges::statement(sql, &key.name, kind, seed, behind);
+        let declared = declare(&mut connection, &statement).await;
+        declared.map_err(|error| reading_range(&error, job, None, goes_on))?;
+        Ok(OpenRanges { connection, kind, rows: VecDeque::new(), key, next })
     }
 }
 
@@ -168,7 +282,8 @@ impl Warehouse for Postgres {
     async fn check(&self, sql: &str, key: Option<&str>) -> Result<QueryPlan, WarehouseError> {
         let mut session = self.begin("throng").await?;
         // A session that gives no answer is dropped, which closes its connection.
-        let plan = match within(CHECK_TIMEOUT, plan(&mut session, sql, key)).await {
+        let in_ranges = self.key_range_rows.is_some();
+        let plan = match within(CHECK_TIMEOUT, plan(&mut session, sql, key, in_ranges)).await {
             Some(plan) => plan,
             None => return Err(no_answer()),
         };
@@ -181,7 +296,11 @@ impl Warehouse for Postgres {
         &self,
         request: &PageRequest<'_>,
         keys: &mut KeySink<'_>,
+        session: &mut Session,
     ) -> Result<Page, WarehouseError> {
+        if let Some(limit) = self.key_range_rows {
+            return self.range(request, limit, keys, session).await;
+        }
         let job = name_of(request.job);
         if request.cursor.is_some() {
             return Err(lost(&job, "its cursor is that of another kind of source"));
@@ -207,16 +326,40 @@ fn no_answer() -> WarehouseError {
     WarehouseError::Unavailable { message, after: None }
 }
 
-/// The plan of a query. Its cursor is declared, and no row of it is read.
+/// Fetches rows; none after the last one.
+async fn fetch(
+    open: &mut OpenRanges,
+    rows: u32,
+    seed: HashSeed,
+    lost_while: impl Fn(sqlx::Error) -> WarehouseError,
+) -> Result<(), WarehouseError> {
+    let fetch = AssertSqlSafe(format!("FETCH FORWARD {rows} FROM throng"));
+    let query = sqlx::query::<sqlx::Postgres>(fetch).persistent(false);
+    let mut fetched = query.fetch(&mut open.connection);
+    while let Some(row) = fetched.try_next().await.map_err(&lost_while)? {
+        let position = row.try_get::<i64, _>(1);
+        let position = position.map_err(|_| failed("a row has no position"))?;
+        let key = keys::hash_of_row(&row, 0, open.kind, seed);
+        let key = key.ok_or_else(|| failed("a key does not have the form of its type"))?;
+        let is_padded = key.is_some() && keys::is_padded_row(&row, 0, open.kind);
+        open.rows.push_back(KeyRow { position, key, is_padded });
+    }
+    Ok(())
+}
+
+/// The plan of a query. Its cursor is declared, and no row of it is read. `in_ranges`: for reading it in key ranges.
 async fn plan(
     session: &mut PgConnection,
     sql: &str,
     key: Option<&str>,
+    in_ranges: bool,
 ) -> Result<QueryPlan, WarehouseError> {
     let refused = |error: sqlx::Error| failure::error(&error, CHECKING, None);
     let described = describe(session, sql).await;
     let described = described.map_err(|error| failure::error(&error, CHECKING, Some(sql)))?;
     let Columns { all, at, kind } = columns(described, key)?;
+    let ranges = in_ranges.then(|| ranges::statement(sql, &all[at].0, kind, 0, None));
+    let sql = ranges.as_deref().unwrap_or(sql);
     let explain = AssertSqlSafe(format!("EXPLAIN {sql}"));
     let explain = sqlx::query::<sqlx::Postgres>(explain).persistent(false);
     let lines = explain.fetch_all(&mut *session).await.map_err(refused)?;
@@ -304,6 +447,7 @@ mod tests {
             tls: true,
             insecure: false,
             page_rows: 1,
+            key_range_rows: None,
             statement_timeout_secs: 1,
             timeout_secs: 60,
         };

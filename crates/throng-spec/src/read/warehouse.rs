@@ -81,6 +81,9 @@ impl Reader {
             ["host", "database", "username"].map(|field| self.required_text(&mut fields, field));
         let modes = [("verify-full", true), ("disable", false)];
         let statement = "statement_timeout_secs";
+        let range = fields
+            .get("key_range_rows")
+            .and_then(|(node, at)| self.whole(node, &at, "key_range_rows", &(1..=1_000_000_000)));
         let settings = PostgresSettings {
             host,
             port: self.integer(&mut fields, "port", 1..=65_535, 5_432),
@@ -90,6 +93,7 @@ impl Reader {
             tls: self.word(&mut fields, "sslmode", &modes, true),
             insecure: self.switch(&mut fields, "insecure"),
             page_rows: self.integer(&mut fields, "page_rows", 1..=1_000_000, 10_000),
+            key_range_rows: range,
             statement_timeout_secs: self.integer(&mut fields, statement, 1..=172_800, 3_600),
             timeout_secs: self.integer(&mut fields, "timeout_secs", 60..=172_800, 21_600),
         };

@@ -374,6 +374,7 @@ fn a_postgres_server_is_read_and_survives_json() {
     let WarehouseSettings::Postgres(local) = &local.settings else { panic!() };
     assert_eq!((local.port, local.tls, local.page_rows), (5_432, true, 10_000));
     assert_eq!((local.statement_timeout_secs, local.timeout_secs), (3_600, 21_600));
+    assert_eq!((shop.key_range_rows, local.key_range_rows), (Some(500_000), None));
     let json = serde_json::to_value(&spec).unwrap();
     assert_eq!(json["warehouses"][0]["type"], "postgres");
     assert_eq!(serde_json::from_value::<Spec>(json.clone()).unwrap(), spec);

@@ -168,6 +168,24 @@ pub(super) fn reading(cause: &sqlx::Error, job: &str, sql: Option<&str>) -> Ware
     }
 }
 
+/// As [`reading`], of a key range. `goes_on`: others before it are recorded, so that it is read by another transaction.
+pub(super) fn reading_range(
+    cause: &sqlx::Error,
+    job: &str,
+    sql: Option<&str>,
+    goes_on: bool,
+) -> WarehouseError {
+    match reading(cause, job, sql) {
+        WarehouseError::JobLost { job, why } if goes_on => {
+            let message = format!(
+                "the job {job} is interrupted, and goes on behind its last key range: {why}"
+            );
+            WarehouseError::Unavailable { message, after: None }
+        }
+        other => other,
+    }
+}
+
 /// A job whose transaction has ended.
 pub(super) fn lost(job: &str, why: &str) -> WarehouseError {
     WarehouseError::JobLost { job: job.to_owned(), why: why.to_owned() }
@@ -220,6 +238,9 @@ mod tests {
     fn a_lost_connection_loses_a_job_and_delays_a_check() {
         let cut = sqlx::Error::Io(std::io::ErrorKind::UnexpectedEof.into());
         assert!(matches!(reading(&cut, "j", None), WarehouseError::JobLost { .. }));
+        let first = reading_range(&cut, "j", None, false);
+        assert!(matches!(first, WarehouseError::JobLost { .. }), "{first:?}");
+        assert_eq!(reading_range(&cut, "j", None, true).retry(), Retry::Backoff);
         assert_eq!(connecting(&cut).retry(), Retry::Backoff);
         let tls = sqlx::Error::Tls("hunter2".into());
         let refused = connecting(&tls);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use throng_model::{RefreshId, Retry, Timestamp, UserHash};
-use throng_refresh::{PageRequest, WarehouseError, WarehouseJob, Warehouses as _};
+use throng_refresh::{PageRequest, Session, WarehouseError, WarehouseJob, Warehouses as _};
 use throng_sim_bigquery::{CallKind, FaultKind, FaultRule};
 use throng_spec::WarehouseSettings;
 use throng_store::{AlertKind, RefreshState};
@@ -124,6 +124,7 @@ async fn a_creation_that_cannot_have_reached_the_server_is_tried_again_later() {
         PageRequest { sql: SQL, key: Some("user_id"), job: &job, cursor: None, seed: SEED };
     let mut keys = |_: &[UserHash], _: u64| Ok::<(), WarehouseError>(());
     let warehouse = site.warehouses().open(&site.spec.warehouses[0]).unwrap();
-    let error = warehouse.page(&request, &mut keys).await.unwrap_err();
+    let mut session = Session::default();
+    let error = warehouse.page(&request, &mut keys, &mut session).await.unwrap_err();
     assert_eq!(error.retry(), Retry::Backoff, "{error}");
 }

@@ -5,6 +5,7 @@
 mod builders;
 mod dry_run;
 mod faults;
+mod key_ranges;
 mod key_types;
 mod postgres;
 mod resume;
@@ -23,7 +24,7 @@ use throng_membership::MembershipIndex;
 use throng_model::{AudienceName, Backoff, Clock, HashSeed, ManualClock, UserKey};
 use throng_objects::{DirectoryObjects, Objects};
 use throng_refresh::{
-    Observer, RefreshContext, RefreshDeps, RefreshOutcome, load_membership, recover,
+    Observer, RefreshContext, RefreshDeps, RefreshOutcome, Warehouses, load_membership, recover,
     refresh_audiences,
 };
 use throng_sim_bigquery::{
@@ -140,6 +141,14 @@ impl Site {
 
     /// A process that starts, after another one has died.
     pub(crate) async fn process(&self) -> Arc<RefreshContext> {
+        self.process_with(Arc::new(self.warehouses())).await
+    }
+
+    /// The same, with these warehouses.
+    pub(crate) async fn process_with(
+        &self,
+        warehouses: Arc<dyn Warehouses>,
+    ) -> Arc<RefreshContext> {
         let ledger = self.ledger().await;
         let objects: Arc<dyn Objects> =
             Arc::new(DirectoryObjects::open(self.dir.path().join("objects")).unwrap());
@@ -158,7 +167,7 @@ impl Site {
             min_poll_interval: Duration::from_millis(1),
             spec: Arc::new(ArcSwap::from_pointee(self.spec.clone())),
             lake: Arc::new(ArcSwap::from_pointee(lake)),
-            warehouses: Arc::new(self.warehouses()),
+            warehouses,
             membership: Arc::new(ArcSwap::from_pointee(loaded.index)),
             wake: Arc::default(),
             observer: Arc::new(Silent),

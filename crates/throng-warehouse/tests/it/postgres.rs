@@ -6,35 +6,37 @@ use serde_json::Value;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use throng_lake::KeyKind;
 use throng_model::{RefreshId, Retry, Timestamp, UserHash, UserKey};
-use throng_refresh::{Page, PageRequest, QueryPlan, WarehouseError, WarehouseJob, Warehouses};
+use throng_refresh::{
+    Page, PageRequest, QueryPlan, Session, WarehouseError, WarehouseJob, Warehouses,
+};
 use throng_spec::{PostgresSettings, Spec, WarehouseSettings};
 use throng_store::RefreshState;
 
 use crate::{SEED, Site, TIMEOUT, audience, refresh};
 
-const CLICKS: &str = "SELECT user_id FROM clicks";
+pub(crate) const CLICKS: &str = "SELECT user_id FROM clicks";
 
 /// A database of one test on a real server, and a site whose source it is.
-struct Shop {
-    site: Site,
-    raw: PgConnection,
+pub(crate) struct Shop {
+    pub(crate) site: Site,
+    pub(crate) raw: PgConnection,
     /// `postgres://user@host:port/database`.
-    url: String,
+    pub(crate) url: String,
 }
 
-async fn connect(url: &str) -> PgConnection {
+pub(crate) async fn connect(url: &str) -> PgConnection {
     let options: sqlx::postgres::PgConnectOptions = url.parse().unwrap();
     options.connect().await.unwrap()
 }
 
-async fn run(connection: &mut PgConnection, sql: impl Into<String>) {
+pub(crate) async fn run(connection: &mut PgConnection, sql: impl Into<String>) {
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql.into())).execute(connection).await.unwrap();
 }
 
 impl Shop {
     /// A table with ten users, one of them twice, and a row without a user. `None` if there is no
     /// server: `cargo xtask test` starts it.
-    async fn new(test: &str) -> Option<Self> {
+    pub(crate) async fn new(test: &str) -> Option<Self> {
         let Ok(server) = std::env::var("THRONG_POSTGRES") else {
             let message = "PostgreSQL is not provided (THRONG_POSTGRES): run `cargo xtask test`";
             assert!(std::env::var_os("CI").is_none(), "{message}");
@@ -60,7 +62,7 @@ impl Shop {
         Some(Self { site, raw, url })
     }
 
-    fn settings(&mut self) -> &mut PostgresSettings {
+    pub(crate) fn settings(&mut self) -> &mut PostgresSettings {
         let WarehouseSettings::Postgres(settings) = &mut self.site.spec.warehouses[0].settings
         else {
             panic!()
@@ -68,7 +70,7 @@ impl Shop {
         settings
     }
 
-    async fn check(&self, sql: &str) -> Result<QueryPlan, WarehouseError> {
+    pub(crate) async fn check(&self, sql: &str) -> Result<QueryPlan, WarehouseError> {
         let source = &self.site.spec.warehouses[0];
         self.site.warehouses().open(source)?.check(sql, None).await
     }
@@ -95,7 +97,7 @@ impl Shop {
         };
         let source = &self.site.spec.warehouses[0];
         let warehouse = self.site.warehouses().open(source)?;
-        let page = warehouse.page(&request, &mut keys).await?;
+        let page = warehouse.page(&request, &mut keys, &mut Session::default()).await?;
         Ok((read, page))
     }
 
@@ -127,7 +129,7 @@ impl Shop {
 }
 
 /// A spec whose source is the database of a URL.
-fn spec(site: &Site, url: &str, sql: &str) -> Spec {
+pub(crate) fn spec(site: &Site, url: &str, sql: &str) -> Spec {
     let (_, rest) = url.split_once("://").unwrap();
     let (user, rest) = rest.split_once('@').unwrap();
     let (server, database) = rest.split_once('/').unwrap();
@@ -215,7 +217,7 @@ async fn a_change_during_the_read_does_not_show() {
     writing.await.unwrap();
     assert_eq!(batches, 4);
     assert_eq!(hashes.iter().copied().collect::<BTreeSet<_>>(), integers(0..10));
-    assert_eq!((page.rows, page.total_rows, page.null_keys), (12, 12, 1));
+    assert_eq!((page.rows, page.total_rows, page.null_keys), (12, Some(12), 1));
     assert_eq!(page.next, None);
     // The next read is of a later moment.
     let now: i64 =
