@@ -6,6 +6,7 @@ use throng_lake::{FileError, LakeError};
 use throng_membership::MembershipError;
 use throng_model::{AudienceName, Retry};
 use throng_objects::ObjectsError;
+use throng_part_files::PartFileError;
 use throng_store::LedgerError;
 
 use super::warehouse::WarehouseError;
@@ -71,6 +72,15 @@ pub enum RefreshError {
     /// A bug of Throng.
     #[error("the builder panicked; this is a bug of Throng, please report it")]
     Panicked,
+}
+
+impl From<PartFileError> for RefreshError {
+    fn from(error: PartFileError) -> Self {
+        match error {
+            PartFileError::Io { doing, path, source } => Self::Io { doing, path, source },
+            PartFileError::Damaged { path, problem } => Self::Damaged { path, problem },
+        }
+    }
 }
 
 /// How the reason of a refresh begins that failed because its warehouse is not available.

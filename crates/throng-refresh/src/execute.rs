@@ -15,12 +15,12 @@ use futures::{StreamExt, TryStreamExt};
 use throng_lake::{FileError, Inputs, KeyBatch, LakeError, Model, Rule, ScanStats, TableFacts};
 use throng_membership::{SharedBits, manifest_files};
 use throng_model::{AudienceName, Entropy as _, RefreshId, SystemEntropy, UserHash};
+use throng_part_files::bits::{self, ShardBits, bitmap};
+use throng_part_files::{KeyFile, KeyFileWriter, create_folder};
 use throng_spec::{Audience, WarehouseSource};
 use throng_store::{LedgerError, Part, PartKind, PartState, Refresh};
 
-use super::bits::{self, ShardBits, bitmap};
 use super::error::RefreshError;
-use super::files::{KeyFile, KeyFileWriter, create_folder};
 use super::parts::{self, ScanCovers, ScanOutput, ShardsCovers, ShardsOutput, read, scan_outputs};
 use super::pool::blocking;
 use super::warehouse::{Session, WarehouseError};
@@ -418,11 +418,12 @@ impl<'a> PartWorker<'a> {
         let mut writer = KeyFileWriter::create(&ctx.objects.root().join(&object))?;
         let mut sink = |batch: KeyBatch| {
             progress.add(batch.rows, batch.null_keys);
-            writer.push(&batch.hashes, batch.values.as_deref()).map_err(Into::into)
+            let pushed = writer.push(&batch.hashes, batch.values.as_deref());
+            pushed.map_err(|error| RefreshError::from(error).into())
         };
         let lake = ctx.lake_of(&self.audience);
         let stats = lake.scan(&self.model, &covers.part, ctx.seed, &mut sink).await?;
-        let checksum = Some(blocking(move || writer.finish()).await?);
+        let checksum = Some(blocking(move || Ok(writer.finish()?)).await?);
         ctx.objects.upload(&object).await?;
         let ScanStats { rows_read, null_keys, padded_keys } = stats;
         Ok(ScanOutput { object, rows_read, null_keys, padded_keys, checksum, page: None })
@@ -446,7 +447,7 @@ impl<'a> PartWorker<'a> {
             let path = self.ctx.objects.download(&output.object).await?;
             files.push(PartFile { path, checksum: output.checksum });
         }
-        let open = |file: &PartFile| KeyFile::open(&file.path, file.checksum);
+        let open = |file: &PartFile| Ok(KeyFile::open(&file.path, file.checksum)?);
         let keys = blocking(move || files.iter().map(open).collect()).await?;
         Ok(Arc::clone(self.keys.insert(Arc::new(keys))))
     }
@@ -466,7 +467,7 @@ impl<'a> PartWorker<'a> {
         let object = format!("{}/{file}", parts::folder(self.refresh));
         let members = built.iter().map(|b| b.members).sum();
         let path = ctx.objects.root().join(&object);
-        let checksum = Some(blocking(move || bits::write(&path, &built)).await?);
+        let checksum = Some(blocking(move || Ok(bits::write(&path, &built)?)).await?);
         ctx.objects.upload(&object).await?;
         Ok(ShardsOutput { object, members, checksum })
     }

@@ -11,11 +11,11 @@ use throng_ledger::SqliteLedger;
 use throng_membership::MembershipIndex;
 use throng_model::{AudienceName, Clock, HashSeed, ManualClock, SHARD_COUNT, Timestamp};
 use throng_objects::{DirectoryObjects, Objects};
+use throng_part_files::bits::{self, ShardBits};
 use throng_spec::WarehouseSource;
 use throng_store::{AudienceRow, Ledger, Refresh, RefreshState, RefreshTrigger, fixture};
 use tokio_util::sync::CancellationToken;
 
-use crate::bits::{self, ShardBits};
 use crate::execute::{BuildOutput, Built, PartFile};
 use crate::siblings::Member;
 use crate::{LEASE, Observer, RefreshContext, RefreshDeps, Warehouse, WarehouseError, Warehouses};

@@ -22,7 +22,6 @@
 //! report through [`Observer`]. This crate knows neither HTTP nor the other roles of a node.
 
 mod alerts;
-mod bits;
 mod builders;
 mod cancel;
 mod cleanup;
@@ -32,7 +31,6 @@ mod dictionaries;
 mod error;
 mod execute;
 mod faults;
-mod files;
 #[cfg(test)]
 mod fixture;
 mod follow_up;
@@ -41,7 +39,6 @@ mod group;
 mod history;
 mod identifier_inputs;
 mod job;
-mod key_thread;
 mod key_types;
 mod membership;
 mod pages;

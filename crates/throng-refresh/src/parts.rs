@@ -62,7 +62,7 @@ pub(super) struct ScanOutput {
     /// Rows whose key has white space around it; 0 of a part that an older version ran.
     #[serde(default)]
     pub(super) padded_keys: u64,
-    /// What [`super::files::KeyFile::open`] compares with: a complete file can still be that of
+    /// What [`throng_part_files::KeyFile::open`] compares with: a complete file can still be that of
     /// another part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) checksum: Option<u64>,
@@ -90,7 +90,7 @@ pub(super) struct ShardsOutput {
     /// The object.
     pub(super) object: String,
     pub(super) members: u64,
-    /// What [`super::bits::read`] compares with.
+    /// What [`throng_part_files::bits::read`] compares with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) checksum: Option<u64>,
 }

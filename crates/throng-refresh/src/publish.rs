@@ -11,11 +11,11 @@ use throng_membership::{
     ShardBitmap, SnapshotMeta, SnapshotSummary, UnwrittenSnapshot, seed_check, write_snapshots,
 };
 use throng_model::{AudienceName, Entropy as _, RefreshId, SystemEntropy};
+use throng_part_files::bits;
 use throng_spec::Audience;
 use throng_store::{LedgerError, NewSnapshot, Refresh, Snapshot, SnapshotBase, SnapshotState};
 use tokio_util::sync::CancellationToken;
 
-use super::bits;
 use super::error::RefreshError;
 use super::execute::{BuildOutput, Built};
 use super::pool::blocking;

@@ -18,13 +18,12 @@ use throng_lake::{
 };
 use throng_membership::{ShardBitmaps, SharedBits, write_bitmaps};
 use throng_model::{AudienceName, Entropy as _, SHARD_COUNT, SystemEntropy};
+use throng_part_files::{KeyFile, KeyFileWriter, KeyThread, create_folder};
 use throng_store::AudienceRow;
 
 use super::cleanup::log_failure;
 use super::error::RefreshError;
 use super::execute::{BuildOutput, Built, Progress, assign_ordinals};
-use super::files::{KeyFile, KeyFileWriter, create_folder};
-use super::key_thread::KeyThread;
 use super::pool::blocking;
 use super::siblings::Member;
 use crate::RefreshContext;
@@ -206,7 +205,7 @@ async fn scan(
     // First the error of the thread, which is the cause of the other one.
     let file = blocking(move || {
         let checksum = thread.finish()?.finish()?;
-        KeyFile::open(&path, Some(checksum))
+        Ok(KeyFile::open(&path, Some(checksum))?)
     });
     let file = file.await?;
     Ok(Some((scanned?, file)))

@@ -36,6 +36,7 @@ const LAYERS: &[&[&str]] = &[
         "throng-source-copies",
         "throng-worker",
         "throng-query",
+        "throng-part-files",
         "throng-tables",
         "throng-lake",
         "throng-ballista",

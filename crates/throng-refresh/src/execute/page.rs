@@ -2,11 +2,11 @@
 
 use throng_membership::seed_check;
 use throng_model::{AudienceName, RefreshId, UserHash};
+use throng_part_files::KeyFileWriter;
 use throng_store::{HistoryEvent, Part};
 
 use super::{PartWorker, Progress, served_tables};
 use crate::error::RefreshError;
-use crate::files::KeyFileWriter;
 use crate::parts::{self, PageCovers, PageOutput, ScanOutput};
 use crate::pool::blocking;
 use crate::warehouse::{PageRequest, WarehouseError, WarehouseJob};
@@ -60,13 +60,13 @@ impl PartWorker<'_> {
         let page = warehouse.page(&request, &mut keys, &mut self.session).await;
         // Not the warehouse's error, so that a full disk is reported as such.
         if let Some(error) = failed {
-            return Err(error);
+            return Err(error.into());
         }
         let page = page?;
         let rows = page.total_rows.unwrap_or(page.rows);
         key_types::check(&served, &page.key, rows, source.name.as_str())?;
         progress.expect(page.total_rows);
-        let checksum = Some(blocking(move || writer.finish()).await?);
+        let checksum = Some(blocking(move || Ok(writer.finish()?)).await?);
         ctx.objects.upload(&object).await?;
         if page.is_later {
             record_later(ctx, &self.audience, self.refresh, covers.attempt).await?;

@@ -1,5 +1,3 @@
-//! Outputs of parts: they appear whole or not at all, and are checked when they are read.
-//!
 //! A key file holds the hashes of one scan by user shard, in the order of the scan, each followed
 //! by its value where the model's rule is a sum: blocks of 64-bit words of one shard each,
 //! little-endian, then an index of the blocks. Only one open block of each shard is in memory, 16
@@ -10,17 +8,17 @@
 //!            entries u64, xxh3 of the index u64, "THRKEYSE"
 //! ```
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use throng_lake::SharedBatch;
 use throng_model::{SHARD_COUNT, UserHash};
+use throng_query::keys::SharedBatch;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::error::RefreshError;
+use crate::error::PartFileError;
+use crate::temp_file::TempFile;
 
 const MAGIC: &[u8; 8] = b"THRKEYS1";
 const END_MAGIC: &[u8; 8] = b"THRKEYSE";
@@ -29,97 +27,9 @@ const FOOTER_BYTES: usize = 8 + 8 + 8;
 /// Words of a block: 64 KiB. Even, so that a block ends between a value and the next hash.
 const BLOCK_WORDS: usize = 8_192;
 
-/// Numbers the temporary files of this process.
-static NEXT_TEMP_FILE: AtomicU64 = AtomicU64::new(0);
-
-/// Creates a folder and its parents, durably.
-pub(super) fn create_folder(folder: &Path) -> Result<(), RefreshError> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let parent = folder.parent().filter(|p| !p.as_os_str().is_empty());
-    if let Some(parent) = parent {
-        create_folder(parent)?;
-    }
-    match fs::create_dir(folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(RefreshError::io("create the folder", folder)(e))
-        }
-        // Also if another builder has just created it: it may not have synced the entry yet, and
-        // files in it would be lost with the entry.
-        _ => sync_folder(parent.unwrap_or(Path::new("."))),
-    }
-}
-
-fn sync_folder(folder: &Path) -> Result<(), RefreshError> {
-    File::open(folder)
-        .and_then(|f| f.sync_all())
-        .map_err(RefreshError::io("sync the folder", folder))
-}
-
-/// A file that gets its name when it is finished. Dropped before that, it is removed.
-struct TempFile {
-    file: File,
-    temporary: PathBuf,
-    path: PathBuf,
-    /// Whether it has to survive a loss of power.
-    durable: bool,
-    finished: bool,
-}
-
-impl TempFile {
-    fn create(path: &Path) -> Result<Self, RefreshError> {
-        // Two builders can run the same part after a lease has expired: they must not share a file.
-        let number = NEXT_TEMP_FILE.fetch_add(1, Ordering::Relaxed);
-        let temporary = path.with_added_extension(format!("{}-{number}.tmp", std::process::id()));
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&temporary)
-            .map_err(RefreshError::io("create", &temporary))?;
-        Ok(Self { file, temporary, path: path.to_owned(), durable: true, finished: false })
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), RefreshError> {
-        self.file.write_all(bytes).map_err(RefreshError::io("write", &self.temporary))
-    }
-
-    fn finish(mut self) -> Result<(), RefreshError> {
-        // Before the rename: after a loss of power the name could refer to a file without contents.
-        if self.durable {
-            self.file.sync_all().map_err(RefreshError::io("write", &self.temporary))?;
-        }
-        fs::rename(&self.temporary, &self.path)
-            .map_err(RefreshError::io("rename to", &self.path))?;
-        self.finished = true;
-        if !self.durable {
-            return Ok(());
-        }
-        // The entry too: the ledger names the file next, and after a loss of power it must be
-        // there.
-        sync_folder(self.path.parent().unwrap_or(Path::new(".")))
-    }
-}
-
-impl Drop for TempFile {
-    fn drop(&mut self) {
-        if !self.finished {
-            // A file that cannot be removed now is removed with the folder of the refresh.
-            let _ = fs::remove_file(&self.temporary);
-        }
-    }
-}
-
-/// Writes a small file: it appears whole or not at all.
-pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), RefreshError> {
-    let mut file = TempFile::create(path)?;
-    file.write(bytes)?;
-    file.finish()
-}
-
 /// Writes a key file.
-pub(super) struct KeyFileWriter {
+#[derive(Debug)]
+pub struct KeyFileWriter {
     out: TempFile,
     /// Offset of the next block.
     offset: u64,
@@ -132,7 +42,11 @@ pub(super) struct KeyFileWriter {
 }
 
 impl KeyFileWriter {
-    pub(super) fn create(path: &Path) -> Result<Self, RefreshError> {
+    /// Begins the file at `path`, which gets this name when it is finished. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`PartFileError::Io`].
+    pub fn create(path: &Path) -> Result<Self, PartFileError> {
         let mut out = TempFile::create(path)?;
         out.write(MAGIC)?;
         let open = vec![Vec::new(); SHARD_COUNT];
@@ -142,26 +56,27 @@ impl KeyFileWriter {
 
     /// A writer whose every write fails.
     #[cfg(test)]
-    pub(super) fn to_full_device() -> Result<Self, RefreshError> {
-        let path = Path::new("/dev/full");
+    pub(crate) fn to_full_device() -> Result<Self, PartFileError> {
         let mut writer = Self::create(&std::env::temp_dir().join("full-device.keys"))?;
-        writer.out.file =
-            OpenOptions::new().write(true).open(path).map_err(RefreshError::io("open", path))?;
+        writer.out.fill_device()?;
         Ok(writer)
     }
 
     /// The file need not reach the disk: this process reads it, and none after it.
-    pub(super) fn scratch(mut self) -> Self {
-        self.out.durable = false;
+    pub fn scratch(mut self) -> Self {
+        self.out.set_scratch();
         self
     }
 
     /// Adds hashes, each followed by its value if there are values.
-    pub(super) fn push(
+    ///
+    /// # Errors
+    /// [`PartFileError::Io`].
+    pub fn push(
         &mut self,
         hashes: &[UserHash],
         values: Option<&[u64]>,
-    ) -> Result<(), RefreshError> {
+    ) -> Result<(), PartFileError> {
         for (place, hash) in hashes.iter().enumerate() {
             let shard = hash.shard();
             let block = &mut self.open[usize::from(shard)];
@@ -175,7 +90,10 @@ impl KeyFileWriter {
     }
 
     /// Adds the keys of several models: hash, value if there are values, and group.
-    pub(super) fn push_shared(&mut self, batch: &SharedBatch) -> Result<(), RefreshError> {
+    ///
+    /// # Errors
+    /// [`PartFileError::Io`].
+    pub fn push_shared(&mut self, batch: &SharedBatch) -> Result<(), PartFileError> {
         let keys = batch.hashes.iter().zip(&batch.groups);
         if batch.values.is_empty() {
             for (hash, group) in keys {
@@ -194,7 +112,7 @@ impl KeyFileWriter {
         &mut self,
         shard: u8,
         words: [u64; WIDTH],
-    ) -> Result<(), RefreshError> {
+    ) -> Result<(), PartFileError> {
         let block = &mut self.open[usize::from(shard)];
         block.extend_from_slice(&words);
         // After a complete key, so that a block ends between two keys.
@@ -204,7 +122,7 @@ impl KeyFileWriter {
         Ok(())
     }
 
-    fn flush(&mut self, shard: u8) -> Result<(), RefreshError> {
+    fn flush(&mut self, shard: u8) -> Result<(), PartFileError> {
         let block = &mut self.open[usize::from(shard)];
         if block.is_empty() {
             return Ok(());
@@ -230,7 +148,10 @@ impl KeyFileWriter {
 
     /// Completes the file. Blocks on the disk. Returns the checksum that identifies the file:
     /// that of the index, which has the checksums of all blocks.
-    pub(super) fn finish(mut self) -> Result<u64, RefreshError> {
+    ///
+    /// # Errors
+    /// [`PartFileError::Io`].
+    pub fn finish(mut self) -> Result<u64, PartFileError> {
         for shard in 0..=u8::MAX {
             self.flush(shard)?;
         }
@@ -246,6 +167,7 @@ impl KeyFileWriter {
     }
 }
 
+#[derive(Debug)]
 struct Block {
     shard: u8,
     words: u32,
@@ -254,7 +176,8 @@ struct Block {
 }
 
 /// A finished key file.
-pub(super) struct KeyFile {
+#[derive(Debug)]
+pub struct KeyFile {
     file: File,
     path: PathBuf,
     blocks: Vec<Block>,
@@ -269,12 +192,15 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 
 impl KeyFile {
     /// Opens a file and checks its index. `expected` is what [`KeyFileWriter::finish`] returned.
-    pub(super) fn open(path: &Path, expected: Option<u64>) -> Result<Self, RefreshError> {
-        let damaged = |problem: &str| RefreshError::Damaged {
+    ///
+    /// # Errors
+    /// [`PartFileError`].
+    pub fn open(path: &Path, expected: Option<u64>) -> Result<Self, PartFileError> {
+        let damaged = |problem: &str| PartFileError::Damaged {
             path: path.to_owned(),
             problem: problem.into(),
         };
-        let io = |e| RefreshError::io("read", path)(e);
+        let io = |e| PartFileError::io("read", path)(e);
         let mut file = File::open(path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
         if length < (MAGIC.len() + FOOTER_BYTES) as u64 {
@@ -333,16 +259,19 @@ impl KeyFile {
     }
 
     /// Appends the words of a user shard to `into`: with duplicates, in no order.
-    pub(super) fn read(&self, shard: u8, into: &mut Vec<u64>) -> Result<(), RefreshError> {
+    ///
+    /// # Errors
+    /// [`PartFileError`].
+    pub fn read(&self, shard: u8, into: &mut Vec<u64>) -> Result<(), PartFileError> {
         let mut bytes = Vec::new();
         for block in self.blocks.iter().filter(|block| block.shard == shard) {
             bytes.resize(block.words as usize * 8, 0);
             self.file
                 .read_exact_at(&mut bytes, block.offset)
-                .map_err(RefreshError::io("read", &self.path))?;
+                .map_err(PartFileError::io("read", &self.path))?;
             if xxh3_64(&bytes) != block.checksum {
                 let problem = "the checksum of a block is wrong".to_owned();
-                return Err(RefreshError::Damaged { path: self.path.clone(), problem });
+                return Err(PartFileError::Damaged { path: self.path.clone(), problem });
             }
             into.extend(bytes.chunks_exact(8).map(|b| u64::from_le_bytes(number(b, 0))));
         }
@@ -352,6 +281,8 @@ impl KeyFile {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use throng_model::{Entropy, SplitMix64};
 
     use super::*;

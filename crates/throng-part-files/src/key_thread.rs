@@ -6,42 +6,53 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
-use throng_lake::SharedBatch;
+use throng_query::keys::SharedBatch;
 
-use super::error::RefreshError;
-use super::files::KeyFileWriter;
+use crate::error::PartFileError;
+use crate::key_file::KeyFileWriter;
 
 /// Batches that wait for the thread, at most: while it writes one, the next one is received.
 const WAITING: usize = 1;
 
 /// A thread that writes to a key file. Dropped before it is finished, it ends after the batch that it writes.
-pub(super) struct KeyThread {
+#[derive(Debug)]
+pub struct KeyThread {
     batches: SyncSender<SharedBatch>,
     /// Batches that were written: their memory is used again.
     written: Receiver<SharedBatch>,
-    thread: JoinHandle<Result<KeyFileWriter, RefreshError>>,
+    thread: JoinHandle<Result<KeyFileWriter, PartFileError>>,
 }
 
 impl KeyThread {
-    pub(super) fn start(writer: KeyFileWriter) -> Result<Self, RefreshError> {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// [`PartFileError::Io`] if the system starts none.
+    pub fn start(writer: KeyFileWriter) -> Result<Self, PartFileError> {
         let (batches, received) = sync_channel(WAITING);
         let (sender, written) = channel();
         let thread = std::thread::Builder::new().name("throng-keys".to_owned());
         let thread = thread.spawn(move || write(writer, &received, &sender));
         let thread =
-            thread.map_err(RefreshError::io("start a thread that writes", Path::new("keys")))?;
+            thread.map_err(PartFileError::io("start a thread that writes", Path::new("keys")))?;
         Ok(Self { batches, written, thread })
     }
 
     /// Writes a batch, and leaves one without keys in its place. Waits while there are too many. `false` if the thread has
     /// ended, for an error that [`finish`](Self::finish) returns.
-    pub(super) fn push(&mut self, batch: &mut SharedBatch) -> bool {
+    pub fn push(&mut self, batch: &mut SharedBatch) -> bool {
         let next = self.written.try_recv().unwrap_or_default();
         self.batches.send(std::mem::replace(batch, next)).is_ok()
     }
 
     /// Waits until all batches are written.
-    pub(super) fn finish(self) -> Result<KeyFileWriter, RefreshError> {
+    ///
+    /// # Errors
+    /// [`PartFileError::Io`] of any of them.
+    ///
+    /// # Panics
+    /// If the thread has panicked, with the same payload.
+    pub fn finish(self) -> Result<KeyFileWriter, PartFileError> {
         drop(self.batches);
         // A panic stays one: whoever runs the build handles those of its own thread.
         self.thread.join().unwrap_or_else(|panic| resume_unwind(panic))
@@ -52,7 +63,7 @@ fn write(
     mut writer: KeyFileWriter,
     batches: &Receiver<SharedBatch>,
     written: &Sender<SharedBatch>,
-) -> Result<KeyFileWriter, RefreshError> {
+) -> Result<KeyFileWriter, PartFileError> {
     for mut batch in batches {
         writer.push_shared(&batch)?;
         batch.clear();
@@ -67,7 +78,7 @@ mod tests {
     use throng_model::UserHash;
 
     use super::*;
-    use crate::files::KeyFile;
+    use crate::key_file::KeyFile;
 
     fn batch(numbers: std::ops::Range<u64>) -> SharedBatch {
         let hashes: Vec<UserHash> = numbers.map(UserHash).collect();
@@ -94,6 +105,6 @@ mod tests {
         let full = KeyFileWriter::to_full_device().unwrap();
         let mut thread = KeyThread::start(full).unwrap();
         while thread.push(&mut batch(0..20_000)) {}
-        assert!(matches!(thread.finish(), Err(RefreshError::Io { .. })));
+        assert!(matches!(thread.finish(), Err(PartFileError::Io { .. })));
     }
 }

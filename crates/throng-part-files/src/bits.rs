@@ -9,24 +9,24 @@ use std::path::Path;
 use roaring::RoaringBitmap;
 use throng_model::{append_checksum, verify_checksum};
 
-use super::error::RefreshError;
-use super::files::write_file;
+use crate::error::PartFileError;
+use crate::temp_file::write_file;
 
 const MAGIC: &[u8; 8] = b"THRBITS1";
 
 /// The members of one user shard.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct ShardBits {
+pub struct ShardBits {
     /// How many users the shard's dictionary had.
-    pub(super) dictionary_len: u32,
+    pub dictionary_len: u32,
     /// Not written: the bitmap has it.
-    pub(super) members: u64,
+    pub members: u64,
     /// A portable Roaring bitmap; empty if the shard has no member.
-    pub(super) bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
 }
 
 /// The bitmap of some ordinals.
-pub(super) fn bitmap(mut ordinals: Vec<u32>, dictionary_len: u32) -> ShardBits {
+pub fn bitmap(mut ordinals: Vec<u32>, dictionary_len: u32) -> ShardBits {
     ordinals.sort_unstable();
     let mut bitmap = RoaringBitmap::from_iter(ordinals);
     bitmap.optimize();
@@ -35,8 +35,11 @@ pub(super) fn bitmap(mut ordinals: Vec<u32>, dictionary_len: u32) -> ShardBits {
     ShardBits { dictionary_len, members: bitmap.len(), bytes }
 }
 
-/// Writes the shards of a part, in their order. Returns the checksum that identifies the file.
-pub(super) fn write(path: &Path, shards: &[ShardBits]) -> Result<u64, RefreshError> {
+/// Writes the shards of a part, in their order. Returns the checksum that identifies the file. Blocks on the disk.
+///
+/// # Errors
+/// [`PartFileError::Io`].
+pub fn write(path: &Path, shards: &[ShardBits]) -> Result<u64, PartFileError> {
     let mut out = MAGIC.to_vec();
     for shard in shards {
         out.extend(shard.dictionary_len.to_le_bytes());
@@ -49,14 +52,14 @@ pub(super) fn write(path: &Path, shards: &[ShardBits]) -> Result<u64, RefreshErr
     Ok(checksum)
 }
 
-/// Reads `(dictionary_len, bitmap)` of each shard of a part. `expected` is what [`write()`] returned.
-pub(super) fn read(
-    path: &Path,
-    expected: Option<u64>,
-) -> Result<Vec<(u32, Vec<u8>)>, RefreshError> {
+/// Reads `(dictionary_len, bitmap)` of each shard of a part. `expected` is what [`write()`] returned. Blocks on the disk.
+///
+/// # Errors
+/// [`PartFileError`].
+pub fn read(path: &Path, expected: Option<u64>) -> Result<Vec<(u32, Vec<u8>)>, PartFileError> {
     let damaged =
-        |problem: &str| RefreshError::Damaged { path: path.to_owned(), problem: problem.into() };
-    let all = std::fs::read(path).map_err(RefreshError::io("read", path))?;
+        |problem: &str| PartFileError::Damaged { path: path.to_owned(), problem: problem.into() };
+    let all = std::fs::read(path).map_err(PartFileError::io("read", path))?;
     // Before any length is read: a damaged one would only be noticed where the rest does not fit.
     let body = verify_checksum(&all).map_err(|error| damaged(error.problem()))?;
     // A valid file can be that of another try, or of another part: its users would be members of a
