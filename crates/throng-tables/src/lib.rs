@@ -3,6 +3,7 @@
 //! `checked_sum`), which the processes of a cluster use too, and the detection of queries that the engine would run in
 //! another way than they are meant (`misread`, `subqueries`, `moments`, `key_text`, `comparisons`).
 
+mod backslashes;
 mod checked_integers;
 mod checked_sum;
 mod column_mapping;
@@ -13,6 +14,7 @@ mod declared;
 mod durations;
 mod fault;
 mod file_schema;
+mod float_comparisons;
 mod inferred;
 mod json_rows;
 mod key_text;

@@ -237,6 +237,57 @@ async fn a_floating_point_number_divided_by_zero_is_null() {
 }
 
 #[tokio::test]
+async fn zero_has_no_sign_and_a_root_of_a_negative_number_is_null() {
+    let sql = "SELECT id, arrow_cast(x, 'Float64') AS x, arrow_cast(x, 'Float32') AS s
+         FROM (VALUES ('u1', '0.0'), ('u2', '-0.0'), ('u3', '-0.3'), ('u4', '4.0'), ('u5', '-4.0')) AS t (id, x)";
+    let shop = Shop::new().query("p.parquet", "PARQUET", sql).await;
+    let (zeros, not_below) = (&["u1", "u2"][..], &["u1", "u2", "u4"][..]);
+    for (condition, keys) in [
+        ("x >= 0", not_below),
+        ("0 <= x", not_below),
+        ("s >= 0", not_below),
+        ("x < 0", &["u3", "u5"]),
+        ("0 > s", &["u3", "u5"]),
+        ("x <= -0.0", &["u1", "u2", "u3", "u5"]),
+        ("x > -0.0", &["u4"]),
+        ("x = 0", zeros),
+        ("s = 0.0", zeros),
+        ("x <> 0", &["u3", "u4", "u5"]),
+        ("x IS NOT DISTINCT FROM 0", zeros),
+        ("x BETWEEN 0 AND 1", zeros),
+        ("x NOT BETWEEN 0 AND 4", &["u3", "u5"]),
+        ("x IN (0, 4)", not_below),
+        ("x NOT IN (0, 4)", &["u3", "u5"]),
+        ("CASE x WHEN 0 THEN true ELSE false END", zeros),
+        ("nullif(x, 0) IS NULL", zeros),
+        ("round(x) = 0", &["u1", "u2", "u3"]),
+        ("-x >= 0", &["u1", "u2", "u3", "u5"]),
+        ("x >= -x", not_below),
+        ("x IN (SELECT s FROM shop.p WHERE id = 'u1')", zeros),
+        ("sqrt(x) < 9", not_below),
+        ("sqrt(x) > -1", not_below),
+        ("sqrt(x) IS NULL", &["u3", "u5"]),
+        ("NOT (sqrt(s) >= 9)", not_below),
+        ("ln(x) < 9", not_below),
+        ("log10(x) > 0.5", &["u4"]),
+        ("power(x, 0.5) < 9", not_below),
+    ] {
+        holds(&shop, &format!("SELECT id FROM shop.p WHERE {condition}"), keys).await;
+    }
+    holds(&shop, "SELECT id FROM shop.p GROUP BY id HAVING max(x) >= 0", not_below).await;
+    holds(&shop, "SELECT id FROM shop.p GROUP BY id HAVING max(ln(x)) < 9", not_below).await;
+    let joined = "SELECT a.id FROM shop.p AS a JOIN shop.p AS b ON a.x = b.x AND b.id = 'u1'";
+    holds(&shop, joined, zeros).await;
+    let counted =
+        "SELECT a.id FROM shop.p AS a WHERE (SELECT count(*) FROM shop.p AS b WHERE b.x = a.x) = 2";
+    holds(&shop, counted, zeros).await;
+    let sql = "SELECT id, sqrt(x), x >= 0 FROM shop.p";
+    let info = shop.lake().check_model(sql, Some("id")).await.unwrap();
+    let names: Vec<&str> = info.columns.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["id", "sqrt(shop.p.x)", "shop.p.x >= Int64(0)"]);
+}
+
+#[tokio::test]
 async fn an_integer_divided_by_zero_is_an_error_that_says_how_to_write_it() {
     let shop = Shop::new().file("a.csv", "id,n,m\nu1,8,0\nu2,9,3\n");
     let error = failure(&shop.lake(), "SELECT id FROM shop.a WHERE n / m > 2").await.unwrap();
