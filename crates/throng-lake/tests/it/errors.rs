@@ -395,6 +395,43 @@ async fn whole_numbers_are_not_days_since_1970() {
 }
 
 #[tokio::test]
+async fn numbers_and_timestamps_are_not_converted_by_the_unit_of_a_type() {
+    let sql =
+        "SELECT user_id, seen, arrow_cast(seen, 'Int32') AS n, arrow_cast(seen, 'Float64') AS x
+         FROM (VALUES ('u1', 1790000000), ('u2', 1690000000)) AS t (user_id, seen)";
+    let csv = "user_id,seen,day\nu1,2026-09-21T14:13:20,2026-09-21\n";
+    let shop = Shop::new().query("p.parquet", "PARQUET", sql).await.file("v.csv", csv);
+    for condition in [
+        "CAST(n AS TIMESTAMP) > TIMESTAMP '2026-01-01 00:00:00'",
+        "CAST(x AS TIMESTAMP) > '2026-01-01'",
+        "TRY_CAST(seen AS TIMESTAMP) > '2026-01-01'",
+        "CAST(seen AS TIMESTAMP(3)) > '2026-01-01'",
+    ] {
+        let sql = format!("SELECT user_id FROM shop.p WHERE {condition}");
+        refused(&shop, &sql, &["unit of the type", "to_timestamp_millis"]).await;
+    }
+    for condition in [
+        "CAST(seen AS BIGINT) > 1690000000",
+        "CAST(day AS INT) > 20260101",
+        "TRY_CAST(seen AS DOUBLE) > 1",
+        "CAST(now() - seen AS BIGINT) < 86400",
+    ] {
+        let sql = format!("SELECT user_id FROM shop.v WHERE {condition}");
+        refused(&shop, &sql, &["converted to a number", "extract(epoch FROM seen)"]).await;
+    }
+    for condition in [
+        "CAST(seen AS TIMESTAMP) > '2026-01-01'",
+        "to_timestamp(n) > TIMESTAMP '2026-01-01 00:00:00'",
+        "to_timestamp(x) > TIMESTAMP '2026-01-01 00:00:00'",
+    ] {
+        holds(&shop, &format!("SELECT user_id FROM shop.p WHERE {condition}"), &["u1"]).await;
+    }
+    let seconds = "SELECT user_id FROM shop.v WHERE CAST(extract(epoch FROM seen) AS BIGINT) = 1790000000 \
+                   AND day - DATE '2026-09-01' = 20";
+    holds(&shop, seconds, &["u1"]).await;
+}
+
+#[tokio::test]
 async fn hours_are_not_added_to_dates_nor_taken_as_parts_of_differences() {
     let shop = Shop::new().file("v.csv", "user_id,d,seen\nu1,2026-01-31,2026-01-31T10:00:00\n");
     let of = |condition: &str| format!("SELECT user_id FROM shop.v WHERE {condition}");
