@@ -9,9 +9,11 @@
 //!   NULL here, as SQL has no such numbers. Integers and decimals divided by zero are an error of the engine;
 //! * of a comparison with a conversion that loses digits, such as `CAST(total AS INT) > 2`, the engine's optimizer removes
 //!   the conversion, as if it lost none: `2.50` would be more than 2. A function around the conversion prevents that;
-//! * the square root or logarithm of a negative number is NaN there, which is more or less than every number. It is NULL
+//! * the logarithm of a negative number and the like are NaN there, which is more or less than every number. They are NULL
 //!   here;
-//! * `-0.0` is less than `0.0` there: see [`without_sign_of_zero`].
+//! * `-0.0` is not `0.0` in some comparisons there: see [`without_sign_of_zero`];
+//! * row groups of Parquet files are left out by `CAST(seen AS TIME) > '20:00'` as if later days had later times. A function
+//!   around the conversion prevents that too.
 
 use std::sync::Arc;
 
@@ -56,15 +58,15 @@ const INTEGERS: [DataType; 8] = [
 /// Types of the operands of divisions.
 const FLOATS: [DataType; 2] = [DataType::Float32, DataType::Float64];
 /// Functions that have no value for some numbers, of which the engine makes NaN.
-const PARTIAL: [&str; 10] =
-    ["sqrt", "ln", "log", "log2", "log10", "power", "acos", "asin", "acosh", "atanh"];
+const PARTIAL: [&str; 9] =
+    ["ln", "log", "log2", "log10", "power", "acos", "asin", "acosh", "atanh"];
 /// Has every integer of 64 bits, with and without a sign.
 const ALL_INTEGERS: DataType = DataType::Decimal128(20, 0);
 
 /// Makes a session in which integers do not wrap around, and which knows the functions for it. Floating-point numbers
-/// divided by zero are NULL, and so are square roots and logarithms of negative ones; zero has no sign; conversions that lose
-/// digits are compared as such. Dates are compared with timestamps over all years, and differences of timestamps with
-/// intervals by their length.
+/// divided by zero are NULL, and so are logarithms of negative ones; zero has no sign; conversions that lose digits are
+/// compared as such. Dates are compared with timestamps over all years, and differences of timestamps with intervals by
+/// their length.
 pub fn with_checked_integers(mut session: SessionStateBuilder) -> SessionStateBuilder {
     session.aggregate_functions().get_or_insert_default().push(checked_sum());
     let functions = Operation::ALL.map(Operation::function);
@@ -128,8 +130,8 @@ fn wide(expr: &RawBinaryExpr, schema: &DFSchema) -> Option<DataType> {
 }
 
 /// Replaces operators of integers by functions that check their results, divisions of floating-point numbers by functions
-/// that are NULL for zero, and puts a function around conversions that lose digits, around what may be NaN, and around
-/// floating-point numbers that are compared.
+/// that are NULL for zero, and puts a function around conversions that lose digits or days, around what may be NaN, and
+/// around floating-point numbers that are compared with zero.
 #[derive(Debug)]
 struct CheckedIntegers;
 
@@ -152,10 +154,7 @@ impl FunctionRewrite for CheckedIntegers {
                 {
                     Transformed::yes(operation.function().call(vec![*left, *right]))
                 }
-                _ => {
-                    let comparison = Expr::BinaryExpr(BinaryExpr { left, op, right });
-                    without_sign_of_zero(comparison, schema, unsigned)
-                }
+                _ => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
             },
             Expr::Negative(of) if is_integer(&of, schema)? => {
                 Transformed::yes(Operation::Negation.function().call(vec![*of]))
@@ -246,8 +245,11 @@ fn is_of_types(
     from.get_type(schema).is_ok_and(|from| are(&from, to))
 }
 
-/// Whether several numbers of a type are one number of another.
+/// Whether several numbers of a type are one number of another, or several timestamps one time of day.
 fn loses_digits(from: &DataType, to: &DataType) -> bool {
+    if is_time_of_day(from, to) {
+        return true;
+    }
     match (scale(from), scale(to)) {
         (Some(from), Some(to)) => from > to,
         _ => false,
@@ -256,7 +258,13 @@ fn loses_digits(from: &DataType, to: &DataType) -> bool {
 
 /// Whether a type may lack numbers of another, which `TRY_CAST` makes NULL, or loses their digits.
 fn may_have_no_value(from: &DataType, to: &DataType) -> bool {
-    from != to && scale(from).is_some() && scale(to).is_some()
+    (from != to && scale(from).is_some() && scale(to).is_some()) || is_time_of_day(from, to)
+}
+
+/// Whether a timestamp is converted to its time of day.
+fn is_time_of_day(from: &DataType, to: &DataType) -> bool {
+    matches!(from, DataType::Timestamp(..))
+        && matches!(to, DataType::Time32(_) | DataType::Time64(_))
 }
 
 /// The digits after the point of a type; `None` if it is not one of exact numbers.

@@ -1,15 +1,15 @@
 //! Correlated subqueries that the engine runs otherwise than standard SQL says. It joins them to the rows of the query
 //! around them: of a row without a match, an aggregate without GROUP BY has one row in SQL and none in the join, OFFSET
-//! counts over the rows of all users, a LIMIT is left off, and a window function is computed over the rows of all users
-//! unless it is partitioned by what the rows are joined by. Pure.
+//! counts over the rows of all users, a window function is computed over the rows of all users unless it is partitioned by
+//! what the rows are joined by, and HAVING of a LATERAL subquery leaves out no row. Pure.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::InSubquery;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
-    Aggregate, BinaryExpr, Distinct, Expr, FetchType, LogicalPlan, Operator, SkipType, Subquery,
-    Window,
+    Aggregate, BinaryExpr, Distinct, Expr, FetchType, JoinType, LogicalPlan, Operator, SkipType,
+    Subquery, Window,
 };
 
 use super::refusal::Misread;
@@ -26,19 +26,17 @@ const LIMIT: Misread = Misread {
     word: "EXISTS",
     help: "compare a count: (SELECT count(*) FROM … WHERE … = …) > 1",
 };
-const LIMITED: Misread = Misread {
-    message: "EXISTS, ANY or ALL has a LIMIT below a condition or an aggregate, which the engine does not apply to the rows \
-              of each user",
-    word: "LIMIT",
-    help: "number the rows of each user, and compare the number: EXISTS (SELECT 1 FROM (SELECT user_id, channel, \
-           row_number() OVER (PARTITION BY user_id ORDER BY day DESC) AS n FROM …) x WHERE x.user_id = … AND n = 1 AND …)",
-};
 const WINDOW: Misread = Misread {
     message: "a window function stands in a subquery above the condition that joins it to the query around it, and is not \
               partitioned by the column of the condition: the engine computes it over the rows of all users",
     word: "OVER",
     help: "write PARTITION BY with the column of the condition, as in row_number() OVER (PARTITION BY o.user_id ORDER BY \
            o.day DESC) … WHERE o.user_id = …",
+};
+const HAVING: Misread = Misread {
+    message: "a LATERAL subquery has a condition on an aggregate without GROUP BY, by which the engine leaves out no row",
+    word: "LATERAL",
+    help: "write the condition behind the subquery: … JOIN LATERAL (SELECT sum(total) AS s FROM … WHERE … = …) x ON x.s > 100",
 };
 const IN: Misread = Misread {
     message: "IN has a subquery with an aggregate without GROUP BY: it is one row also where no row matches, which the \
@@ -55,13 +53,17 @@ pub fn misread_subquery(plan: &LogicalPlan) -> Option<Misread> {
         if let LogicalPlan::Subquery(of) = node {
             found = found.or(has_window_of_all(&of.subquery).then_some(WINDOW));
         }
+        if let LogicalPlan::Join(join) = node
+            && join.join_type == JoinType::Inner
+            && is_lateral_with_having(&join.right)
+        {
+            found = found.or(Some(HAVING));
+        }
         let _ = node.apply_expressions(|expr| {
             expr.apply(|inner| {
                 found = found.or(match inner {
                     Expr::Exists(exists) => of_exists(&exists.subquery),
                     Expr::InSubquery(of) => of_in(of),
-                    // The engine makes EXISTS of it.
-                    Expr::SetComparison(of) => has_limit(&of.subquery.subquery).then_some(LIMITED),
                     _ => None,
                 });
                 Ok(TreeNodeRecursion::Continue)
@@ -80,9 +82,6 @@ fn of_exists(subquery: &Subquery) -> Option<Misread> {
     if top.is_cut {
         return Some(LIMIT);
     }
-    if has_inner_limit(&subquery.subquery) {
-        return Some(LIMITED);
-    }
     let empty = !top.conditions.iter().any(|condition| is_not_true_without_rows(condition));
     (top.aggregate.is_some() && empty).then_some(AGGREGATE)
 }
@@ -93,28 +92,29 @@ fn of_in(of: &InSubquery) -> Option<Misread> {
     (of.negated || aggregate.aggr_expr.iter().any(is_count)).then_some(IN)
 }
 
-/// Whether the rows of a correlated subquery are limited before its last steps, so that it matters which ones are left.
-fn has_inner_limit(subquery: &LogicalPlan) -> bool {
-    let mut last = subquery;
-    while let LogicalPlan::Projection(_)
-    | LogicalPlan::SubqueryAlias(_)
-    | LogicalPlan::Sort(_)
-    | LogicalPlan::Distinct(Distinct::All(_))
-    | LogicalPlan::Limit(_) = last
-    {
-        let Some(input) = last.inputs().into_iter().next() else { break };
-        last = input;
+/// Whether the right side of a join is a subquery for each row of the left one that has a condition on an aggregate without
+/// GROUP BY.
+fn is_lateral_with_having(right: &LogicalPlan) -> bool {
+    let mut plan = right;
+    while let LogicalPlan::SubqueryAlias(of) = plan {
+        plan = &of.input;
     }
-    has_limit(last)
-}
-
-/// Whether rows that a condition joins to the row around them are limited.
-fn has_limit(plan: &LogicalPlan) -> bool {
-    let limited = plan.exists(|node| {
-        let is_limit = matches!(node, LogicalPlan::Limit(_));
-        Ok(is_limit && !node.all_out_ref_exprs().is_empty())
+    let LogicalPlan::Subquery(lateral) = plan else { return false };
+    let subquery: &LogicalPlan = &lateral.subquery;
+    let conditional = subquery.exists(|node| {
+        let LogicalPlan::Filter(filter) = node else { return Ok(false) };
+        let mut input = filter.input.as_ref();
+        while let LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) = input {
+            let Some(next) = input.inputs().into_iter().next() else { break };
+            input = next;
+        }
+        let is_of_all = match input {
+            LogicalPlan::Aggregate(of) => of.group_expr.is_empty(),
+            _ => false,
+        };
+        Ok(is_of_all && !input.all_out_ref_exprs().is_empty())
     });
-    matches!(limited, Ok(true))
+    matches!(conditional, Ok(true))
 }
 
 /// Whether a subquery has a window function over rows that a condition below it joins to the row around them, and the
