@@ -41,6 +41,7 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 use crate::backslashes::Backslashes;
 use crate::checked_sum::CheckedSum;
 use crate::durations::Durations;
+use crate::exact_factors::ExactFactors;
 use crate::float_comparisons::without_sign_of_zero;
 use crate::wide_dates::WideDates;
 
@@ -65,8 +66,8 @@ const ALL_INTEGERS: DataType = DataType::Decimal128(20, 0);
 
 /// Makes a session in which integers do not wrap around, and which knows the functions for it. Floating-point numbers
 /// divided by zero are NULL, and so are logarithms of negative ones; zero has no sign; conversions that lose digits are
-/// compared as such. Dates are compared with timestamps over all years, and differences of timestamps with intervals by
-/// their length.
+/// compared as such, and products with stated fractions exactly. Dates are compared with timestamps over all years, and
+/// differences of timestamps with intervals by their length.
 pub fn with_checked_integers(mut session: SessionStateBuilder) -> SessionStateBuilder {
     session.aggregate_functions().get_or_insert_default().push(checked_sum());
     let functions = Operation::ALL.map(Operation::function);
@@ -75,6 +76,7 @@ pub fn with_checked_integers(mut session: SessionStateBuilder) -> SessionStateBu
     planners.push(Arc::new(WideIntegers));
     planners.push(Arc::new(WideDates));
     planners.push(Arc::new(Durations));
+    planners.push(Arc::new(ExactFactors));
     // After the rules of the engine, which decide the types.
     let rule = ApplyFunctionRewrites::new(vec![Arc::new(CheckedIntegers), Arc::new(Backslashes)]);
     session.with_analyzer_rule(Arc::new(rule)).with_analyzer_rule(Arc::new(NullableQuotients))

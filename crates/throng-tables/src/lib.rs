@@ -12,6 +12,7 @@ mod comparisons;
 mod csv_rows;
 mod declared;
 mod durations;
+mod exact_factors;
 mod fault;
 mod file_schema;
 mod float_comparisons;

@@ -303,6 +303,26 @@ async fn the_time_of_day_of_every_row_of_a_parquet_file_is_compared() {
 }
 
 #[tokio::test]
+async fn products_with_stated_fractions_are_compared_exactly() {
+    let shop = Shop::new().file("a.csv", "id,total,qty\nu1,3.00,3\nu2,0.30,1\nu3,100.00,30\n");
+    for (condition, keys) in [
+        ("total * 1.1 <= 3.30", &["u1", "u2"][..]),
+        ("3.3 >= total * 1.1", &["u1", "u2"]),
+        ("total * 1.1 = 3.3", &["u1"]),
+        ("total - 0.1 = 0.2", &["u2"]),
+        ("total * 1.19 >= 119", &["u3"]),
+        ("qty * 1.1 > 3.3", &["u3"]),
+        ("qty * 0.1 = 0.3", &["u1"]),
+        ("total * 1.1 > qty", &["u1", "u3"]),
+        ("total * 1.1 > sqrt(qty)", &["u1", "u3"]),
+    ] {
+        holds(&shop, &format!("SELECT id FROM shop.a WHERE {condition}"), keys).await;
+    }
+    let summed = "SELECT id FROM shop.a GROUP BY id HAVING sum(total) * 1.1 <= 3.30";
+    holds(&shop, summed, &["u1", "u2"]).await;
+}
+
+#[tokio::test]
 async fn a_regular_expression_finds_a_backslash() {
     let shop = Shop::new().file("a.csv", "id,path\nu1,corp\\ann\nu2,corpann\n");
     for (condition, keys) in [
