@@ -42,6 +42,7 @@ use crate::backslashes::Backslashes;
 use crate::checked_sum::CheckedSum;
 use crate::durations::Durations;
 use crate::exact_factors::ExactFactors;
+use crate::fine_times::with_all_digits;
 use crate::float_comparisons::without_sign_of_zero;
 use crate::wide_dates::WideDates;
 
@@ -156,7 +157,10 @@ impl FunctionRewrite for CheckedIntegers {
                 {
                     Transformed::yes(operation.function().call(vec![*left, *right]))
                 }
-                _ => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
+                _ => {
+                    let comparison = Expr::BinaryExpr(BinaryExpr { left, op, right });
+                    with_all_digits(comparison, schema, kept)
+                }
             },
             Expr::Negative(of) if is_integer(&of, schema)? => {
                 Transformed::yes(Operation::Negation.function().call(vec![*of]))
@@ -178,9 +182,15 @@ impl FunctionRewrite for CheckedIntegers {
                     false => Transformed::no(of),
                 }
             }
+            other @ (Expr::Between(_) | Expr::InList(_)) => with_all_digits(other, schema, kept),
             other => without_sign_of_zero(other, schema, unsigned),
         })
     }
+}
+
+/// A converted value that the optimizer leaves as it is.
+fn kept(of: Expr) -> Expr {
+    Operation::Conversion.function().call(vec![of])
 }
 
 /// A floating-point number in which zero has no sign.

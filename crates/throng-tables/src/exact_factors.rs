@@ -1,6 +1,7 @@
 //! Comparisons of sums and products of exact numbers with fractions that the SQL states, such as `total * 1.19 >= 119`. The
 //! engine reads `1.19` as a floating-point number, and computes in these: `3.00 * 1.1` would be more than `3.30`. In SQL they
-//! are exact, as they are here where all operands are integers, decimals and stated numbers.
+//! are exact, as they are here where all operands are integers, decimals and stated numbers. A number in quotes, as in
+//! `total > '9.995'`, keeps its digits too: the engine would round it to those of the column.
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, ScalarValue};
@@ -24,10 +25,19 @@ impl ExprPlanner for ExactFactors {
         schema: &DFSchema,
     ) -> Result<PlannerResult<RawBinaryExpr>> {
         // Of a long chain of AND or OR, each type would take as long as the chain.
-        let computes = |side: &Expr| matches!(side, Expr::BinaryExpr(_));
-        if !is_comparison(&expr.op) || !(computes(&expr.left) || computes(&expr.right)) {
+        let concerns = |side: &Expr| is_text(side) || matches!(side, Expr::BinaryExpr(_));
+        if !is_comparison(&expr.op) || !(concerns(&expr.left) || concerns(&expr.right)) {
             return Ok(PlannerResult::Original(expr));
         }
+        let is_decimal =
+            |side: &Expr| matches!(side.get_type(schema), Ok(DataType::Decimal128(..)));
+        let RawBinaryExpr { op, left, right } = expr;
+        let (left, right) = match (is_text(&left), is_text(&right)) {
+            (false, true) if is_decimal(&left) => (left, number_of(right)),
+            (true, false) if is_decimal(&right) => (number_of(left), right),
+            _ => (left, right),
+        };
+        let expr = RawBinaryExpr { op, left, right };
         Ok(PlannerResult::Original(match (exact(&expr.left, schema), exact(&expr.right, schema)) {
             (Some(left), Some(right)) => RawBinaryExpr { op: expr.op, left, right },
             _ => expr,
@@ -55,13 +65,34 @@ fn exact(of: &Expr, schema: &DFSchema) -> Option<Expr> {
     }
 }
 
+/// Whether an expression is a text that the SQL states.
+fn is_text(of: &Expr) -> bool {
+    matches!(of, Expr::Literal(value, _) if value.try_as_str().flatten().is_some())
+}
+
+/// A stated text as the decimal that it has, or as it is.
+fn number_of(text: Expr) -> Expr {
+    let number = match &text {
+        Expr::Literal(value, _) => value.try_as_str().flatten().and_then(decimal_of),
+        _ => None,
+    };
+    number.unwrap_or(text)
+}
+
 /// The decimal that a number is written as, if it has few digits.
 fn decimal(number: f64) -> Option<Expr> {
     // The shortest text of a double is the number that was written.
-    let text = number.to_string();
-    let (whole, fraction) = text.split_once('.').unwrap_or((text.as_str(), ""));
+    decimal_of(&number.to_string())
+}
+
+/// The decimal of a text of few digits; `None` of any other text.
+fn decimal_of(text: &str) -> Option<Expr> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = format!("{whole}{fraction}");
     if digits.trim_start_matches('-').len() > usize::from(MAX_DIGITS) {
+        return None;
+    }
+    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     let unscaled: i128 = digits.parse().ok()?;
@@ -92,6 +123,10 @@ mod tests {
                 lit(ScalarValue::Decimal128(Some(unscaled), MAX_DIGITS, scale))
             });
             assert_eq!(decimal(number), expected, "{number}");
+        }
+        assert!(decimal_of("9.995").is_some() && decimal_of("10").is_some());
+        for text in ["", ".", "9.-5", "9.9.5", "x", "1e3", "9,95"] {
+            assert_eq!(decimal_of(text), None, "{text}");
         }
     }
 

@@ -15,6 +15,7 @@ mod durations;
 mod exact_factors;
 mod fault;
 mod file_schema;
+mod fine_times;
 mod float_comparisons;
 mod inferred;
 mod json_rows;

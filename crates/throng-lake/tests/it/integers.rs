@@ -315,11 +315,32 @@ async fn products_with_stated_fractions_are_compared_exactly() {
         ("qty * 0.1 = 0.3", &["u1"]),
         ("total * 1.1 > qty", &["u1", "u3"]),
         ("total * 1.1 > sqrt(qty)", &["u1", "u3"]),
+        ("total > '2.999'", &["u1", "u3"]),
+        ("total = '3.001'", &[]),
+        ("'3.0' <= total", &["u1", "u3"]),
     ] {
         holds(&shop, &format!("SELECT id FROM shop.a WHERE {condition}"), keys).await;
     }
     let summed = "SELECT id FROM shop.a GROUP BY id HAVING sum(total) * 1.1 <= 3.30";
     holds(&shop, summed, &["u1", "u2"]).await;
+}
+
+#[tokio::test]
+async fn timestamps_are_compared_with_all_digits_of_a_stated_one() {
+    let sql = "SELECT id, arrow_cast(seen, 'Timestamp(Millisecond, None)') AS seen
+         FROM (VALUES ('u1', '2024-01-01 10:00:00.123'), ('u2', '1969-12-31 23:59:59.999'),
+             ('u3', '9999-12-31 00:00:00')) AS t (id, seen)";
+    let shop = Shop::new().query("p.parquet", "PARQUET", sql).await;
+    for (condition, keys) in [
+        ("seen < TIMESTAMP '2024-01-01 10:00:00.1235'", &["u1", "u2"][..]),
+        ("seen > '1969-12-31 23:59:59.9985'", &["u1", "u2", "u3"]),
+        ("seen = '2024-01-01 10:00:00.1234'", &[]),
+        ("seen = '2024-01-01 10:00:00.123000'", &["u1"]),
+        ("seen IN (TIMESTAMP '2024-01-01 10:00:00.1234')", &[]),
+        ("seen BETWEEN '2024-01-01 10:00:00.1225' AND '2024-01-01 10:00:00.1235'", &["u1"]),
+    ] {
+        holds(&shop, &format!("SELECT id FROM shop.p WHERE {condition}"), keys).await;
+    }
 }
 
 #[tokio::test]
