@@ -479,11 +479,11 @@ mod tests {
             ("SELECT id FROM s.t WHERE to_char(day, 'YYYY-MM') = '2026-06'", "format"),
             ("SELECT id FROM s.t WHERE DATE_FORMAT(day, 'yyyy') = '2026'", "format"),
             ("SELECT id FROM s.t WHERE 1 + a ^ 2 > 10", "power"),
-            ("SELECT id FROM s.t WHERE (a, b) < (1, 2)", "one by one"),
-            ("SELECT id FROM s.t WHERE ((a, b)) <> (1, 2) AND c", "one by one"),
-            ("SELECT id FROM s.t WHERE (a, b) NOT IN ((1, 2), (3, 4))", "one by one"),
-            ("SELECT id FROM s.t WHERE NOT (c AND (a, b) IN ((1, 2), (3, 4)))", "one by one"),
-            ("SELECT id FROM s.t WHERE NOT ((a, b) = (1, 2))", "one by one"),
+            ("SELECT id FROM s.t WHERE (a, b) < (1, 2)", "several columns"),
+            ("SELECT id FROM s.t WHERE ((a, b)) <> (1, 2) AND c", "several columns"),
+            ("SELECT id FROM s.t WHERE (a, b) NOT IN ((1, 2), (3, 4))", "several columns"),
+            ("SELECT id FROM s.t WHERE NOT (c AND (a, b) IN ((1, 2), (3, 4)))", "several columns"),
+            ("SELECT id FROM s.t WHERE NOT ((a, b) = (1, 2))", "several columns"),
         ] {
             assert!(refused_query(sql).unwrap().contains(word), "{sql}");
         }
