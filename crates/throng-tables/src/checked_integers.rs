@@ -4,11 +4,16 @@
 //! decided the types of an expression, the operators of integers are replaced by functions that check their results.
 //! Comparisons stay as they are. `sum` is replaced by [`CheckedSum`]. Decimals are checked by the engine itself.
 //!
-//! Two more operations have another result in the engine than in SQL:
+//! More operations have another result in the engine than in SQL:
 //! * floating-point numbers divided by zero are infinite or NaN there, which are more or less than every number. They are
 //!   NULL here, as SQL has no such numbers. Integers and decimals divided by zero are an error of the engine;
 //! * of a comparison with a conversion that loses digits, such as `CAST(total AS INT) > 2`, the engine's optimizer removes
-//!   the conversion, as if it lost none: `2.50` would be more than 2. A function around the conversion prevents that.
+//!   the conversion, as if it lost none: `2.50` would be more than 2. A function around the conversion prevents that;
+//! * the logarithm of a negative number and the like are NaN there, which is more or less than every number. They are NULL
+//!   here;
+//! * `-0.0` is not `0.0` in some comparisons there: see [`without_sign_of_zero`];
+//! * row groups of Parquet files are left out by `CAST(seen AS TIME) > '20:00'` as if later days had later times. A function
+//!   around the conversion prevents that too.
 
 use std::sync::Arc;
 
@@ -33,8 +38,12 @@ use datafusion::optimizer::analyzer::function_rewrite::ApplyFunctionRewrites;
 use datafusion::physical_expr_common::datum::apply;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
+use crate::backslashes::Backslashes;
 use crate::checked_sum::CheckedSum;
 use crate::durations::Durations;
+use crate::exact_factors::ExactFactors;
+use crate::fine_times::with_all_digits;
+use crate::float_comparisons::without_sign_of_zero;
 use crate::wide_dates::WideDates;
 
 /// Types of the operands of functions of integers.
@@ -50,12 +59,16 @@ const INTEGERS: [DataType; 8] = [
 ];
 /// Types of the operands of divisions.
 const FLOATS: [DataType; 2] = [DataType::Float32, DataType::Float64];
+/// Functions that have no value for some numbers, of which the engine makes NaN.
+const PARTIAL: [&str; 9] =
+    ["ln", "log", "log2", "log10", "power", "acos", "asin", "acosh", "atanh"];
 /// Has every integer of 64 bits, with and without a sign.
 const ALL_INTEGERS: DataType = DataType::Decimal128(20, 0);
 
 /// Makes a session in which integers do not wrap around, and which knows the functions for it. Floating-point numbers
-/// divided by zero are NULL, and conversions that lose digits are compared as such. Dates are compared with timestamps over
-/// all years, and differences of timestamps with intervals by their length.
+/// divided by zero are NULL, and so are logarithms of negative ones; zero has no sign; conversions that lose digits are
+/// compared as such, and products with stated fractions exactly. Dates are compared with timestamps over all years, and
+/// differences of timestamps with intervals by their length.
 pub fn with_checked_integers(mut session: SessionStateBuilder) -> SessionStateBuilder {
     session.aggregate_functions().get_or_insert_default().push(checked_sum());
     let functions = Operation::ALL.map(Operation::function);
@@ -64,8 +77,9 @@ pub fn with_checked_integers(mut session: SessionStateBuilder) -> SessionStateBu
     planners.push(Arc::new(WideIntegers));
     planners.push(Arc::new(WideDates));
     planners.push(Arc::new(Durations));
+    planners.push(Arc::new(ExactFactors));
     // After the rules of the engine, which decide the types.
-    let rule = ApplyFunctionRewrites::new(vec![Arc::new(CheckedIntegers)]);
+    let rule = ApplyFunctionRewrites::new(vec![Arc::new(CheckedIntegers), Arc::new(Backslashes)]);
     session.with_analyzer_rule(Arc::new(rule)).with_analyzer_rule(Arc::new(NullableQuotients))
 }
 
@@ -119,7 +133,8 @@ fn wide(expr: &RawBinaryExpr, schema: &DFSchema) -> Option<DataType> {
 }
 
 /// Replaces operators of integers by functions that check their results, divisions of floating-point numbers by functions
-/// that are NULL for zero, and puts a function around conversions that lose digits.
+/// that are NULL for zero, and puts a function around conversions that lose digits or days, around what may be NaN, and
+/// around floating-point numbers that are compared with zero.
 #[derive(Debug)]
 struct CheckedIntegers;
 
@@ -142,7 +157,10 @@ impl FunctionRewrite for CheckedIntegers {
                 {
                     Transformed::yes(operation.function().call(vec![*left, *right]))
                 }
-                _ => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
+                _ => {
+                    let comparison = Expr::BinaryExpr(BinaryExpr { left, op, right });
+                    with_all_digits(comparison, schema, kept)
+                }
             },
             Expr::Negative(of) if is_integer(&of, schema)? => {
                 Transformed::yes(Operation::Negation.function().call(vec![*of]))
@@ -157,12 +175,30 @@ impl FunctionRewrite for CheckedIntegers {
             {
                 Transformed::yes(Operation::Conversion.function().call(vec![Expr::TryCast(cast)]))
             }
-            other => Transformed::no(other),
+            Expr::ScalarFunction(function) if PARTIAL.contains(&function.name()) => {
+                let of = Expr::ScalarFunction(function);
+                match Operation::Number.takes(&of.get_type(schema)?) {
+                    true => Transformed::yes(Operation::Number.function().call(vec![of])),
+                    false => Transformed::no(of),
+                }
+            }
+            other @ (Expr::Between(_) | Expr::InList(_)) => with_all_digits(other, schema, kept),
+            other => without_sign_of_zero(other, schema, unsigned),
         })
     }
 }
 
-/// Computes the schemas of a plan again in which a quotient may be NULL although its operands are not.
+/// A converted value that the optimizer leaves as it is.
+fn kept(of: Expr) -> Expr {
+    Operation::Conversion.function().call(vec![of])
+}
+
+/// A floating-point number in which zero has no sign.
+fn unsigned(of: Expr) -> Expr {
+    Operation::Unsigned.function().call(vec![of])
+}
+
+/// Computes the schemas of a plan again in which a quotient, or the like, may be NULL although its operands are not.
 #[derive(Debug)]
 struct NullableQuotients;
 
@@ -172,7 +208,8 @@ impl AnalyzerRule for NullableQuotients {
     }
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        let names = [Operation::Quotient.name(), Operation::Remainder.name()];
+        let names =
+            [Operation::Quotient, Operation::Remainder, Operation::Number].map(Operation::name);
         let mut found = false;
         plan.apply_with_subqueries(|node| {
             node.apply_expressions(|expr| {
@@ -220,8 +257,11 @@ fn is_of_types(
     from.get_type(schema).is_ok_and(|from| are(&from, to))
 }
 
-/// Whether several numbers of a type are one number of another.
+/// Whether several numbers of a type are one number of another, or several timestamps one time of day.
 fn loses_digits(from: &DataType, to: &DataType) -> bool {
+    if is_time_of_day(from, to) {
+        return true;
+    }
     match (scale(from), scale(to)) {
         (Some(from), Some(to)) => from > to,
         _ => false,
@@ -230,7 +270,13 @@ fn loses_digits(from: &DataType, to: &DataType) -> bool {
 
 /// Whether a type may lack numbers of another, which `TRY_CAST` makes NULL, or loses their digits.
 fn may_have_no_value(from: &DataType, to: &DataType) -> bool {
-    from != to && scale(from).is_some() && scale(to).is_some()
+    (from != to && scale(from).is_some() && scale(to).is_some()) || is_time_of_day(from, to)
+}
+
+/// Whether a timestamp is converted to its time of day.
+fn is_time_of_day(from: &DataType, to: &DataType) -> bool {
+    matches!(from, DataType::Timestamp(..))
+        && matches!(to, DataType::Time32(_) | DataType::Time64(_))
 }
 
 /// The digits after the point of a type; `None` if it is not one of exact numbers.
@@ -262,10 +308,14 @@ enum Operation {
     Remainder,
     /// A converted value, as it is.
     Conversion,
+    /// A floating-point number, or NULL for NaN.
+    Number,
+    /// A floating-point number, or zero without a sign.
+    Unsigned,
 }
 
 impl Operation {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Plus,
         Self::Minus,
         Self::Times,
@@ -273,6 +323,8 @@ impl Operation {
         Self::Quotient,
         Self::Remainder,
         Self::Conversion,
+        Self::Number,
+        Self::Unsigned,
     ];
 
     fn of(op: Operator) -> Option<Self> {
@@ -289,7 +341,9 @@ impl Operation {
     /// Whether an operand of an operator may be of this type.
     fn takes(self, operand: &DataType) -> bool {
         match self {
-            Self::Quotient | Self::Remainder => FLOATS.contains(operand),
+            Self::Quotient | Self::Remainder | Self::Number | Self::Unsigned => {
+                FLOATS.contains(operand)
+            }
             _ => operand.is_integer(),
         }
     }
@@ -304,6 +358,8 @@ impl Operation {
             Self::Quotient => "checked_quotient",
             Self::Remainder => "checked_remainder",
             Self::Conversion => "checked_conversion",
+            Self::Number => "checked_number",
+            Self::Unsigned => "checked_zero",
         }
     }
 
@@ -315,7 +371,7 @@ impl Operation {
             Self::Quotient => "/",
             Self::Remainder => "%",
             // The engine names a conversion as what is converted.
-            Self::Conversion => "",
+            Self::Conversion | Self::Number | Self::Unsigned => "",
         }
     }
 
@@ -324,6 +380,9 @@ impl Operation {
             Self::Conversion => Signature::any(1, Volatility::Immutable),
             Self::Quotient | Self::Remainder => {
                 Signature::uniform(2, FLOATS.to_vec(), Volatility::Immutable)
+            }
+            Self::Number | Self::Unsigned => {
+                Signature::uniform(1, FLOATS.to_vec(), Volatility::Immutable)
             }
             Self::Negation => Signature::uniform(1, INTEGERS.to_vec(), Volatility::Immutable),
             Self::Plus | Self::Minus | Self::Times => {
@@ -377,8 +436,11 @@ impl ScalarUDFImpl for Checked {
             // With its metadata: the schema of the plan has it.
             return Ok(Arc::new(of.as_ref().clone().with_name(self.name())));
         }
-        let may_be_zero = matches!(self.operation, Operation::Quotient | Operation::Remainder);
-        let nullable = may_be_zero || args.arg_fields.iter().any(|field| field.is_nullable());
+        let may_be_null = matches!(
+            self.operation,
+            Operation::Quotient | Operation::Remainder | Operation::Number
+        );
+        let nullable = may_be_null || args.arg_fields.iter().any(|field| field.is_nullable());
         Ok(Arc::new(Field::new(self.name(), of.data_type().clone(), nullable)))
     }
 
@@ -398,15 +460,47 @@ impl ScalarUDFImpl for Checked {
                 apply(left, right, |left, right| by_divisor(left, right, rem))
             }
             (Operation::Conversion, [of]) => Ok(of.clone()),
-            (Operation::Negation, [ColumnarValue::Array(of)]) => {
-                Ok(ColumnarValue::Array(neg(of.as_ref())?))
+            (Operation::Negation, [of]) => computed(of, |of| neg(of.as_ref())),
+            (Operation::Number, [of]) => {
+                computed(of, |of| Ok(floats(of, |value| (!value.is_nan()).then_some(value))))
             }
-            (Operation::Negation, [ColumnarValue::Scalar(of)]) => {
-                let negated = neg(of.to_array()?.as_ref())?;
-                Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&negated, 0)?))
+            // The sum of zeros of both signs is the one without.
+            (Operation::Unsigned, [of]) => {
+                computed(of, |of| Ok(floats(of, |value| Some(value + 0.0))))
             }
             _ => Err(self.wrong_operands()),
         }
+    }
+}
+
+/// A function of one value or of a column.
+fn computed(
+    of: &ColumnarValue,
+    compute: impl Fn(&ArrayRef) -> Result<ArrayRef, ArrowError>,
+) -> Result<ColumnarValue> {
+    match of {
+        ColumnarValue::Array(of) => Ok(ColumnarValue::Array(compute(of)?)),
+        ColumnarValue::Scalar(of) => {
+            let result = compute(&of.to_array()?)?;
+            Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?))
+        }
+    }
+}
+
+/// A function of the values of a column of floating-point numbers; other columns stay as they are.
+fn floats(of: &ArrayRef, compute: impl Fn(f64) -> Option<f64>) -> ArrayRef {
+    match of.data_type() {
+        DataType::Float32 => {
+            let values = of.as_primitive::<Float32Type>();
+            // Neither a value nor its sign is rounded.
+            let compute = |value: f32| compute(f64::from(value)).map(|result| result as f32);
+            Arc::new(values.unary_opt::<_, Float32Type>(compute))
+        }
+        DataType::Float64 => {
+            let values = of.as_primitive::<Float64Type>();
+            Arc::new(values.unary_opt::<_, Float64Type>(compute))
+        }
+        _ => Arc::clone(of),
     }
 }
 

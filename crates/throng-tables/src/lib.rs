@@ -3,6 +3,7 @@
 //! `checked_sum`), which the processes of a cluster use too, and the detection of queries that the engine would run in
 //! another way than they are meant (`misread`, `subqueries`, `moments`, `key_text`, `comparisons`).
 
+mod backslashes;
 mod checked_integers;
 mod checked_sum;
 mod column_mapping;
@@ -11,8 +12,11 @@ mod comparisons;
 mod csv_rows;
 mod declared;
 mod durations;
+mod exact_factors;
 mod fault;
 mod file_schema;
+mod fine_times;
+mod float_comparisons;
 mod inferred;
 mod json_rows;
 mod key_text;

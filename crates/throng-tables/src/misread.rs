@@ -12,6 +12,7 @@
 //!   behind `GROUP BY a, b` is not applied.
 //! * `to_char(x, 'YYYY-MM')` is the text `YYYY-MM`.
 //! * `x ^ 2` is an exclusive or of bits, and not a power.
+//! * `(a, b) < (1, 2)` and `(a, b) NOT IN ((1, 2))` are true or false where standard SQL has NULL.
 
 use std::ops::ControlFlow;
 
@@ -40,8 +41,8 @@ pub fn misread(statement: &Statement) -> Option<Misread> {
 fn explained(problem: Problem) -> Misread {
     let (message, word, help) = match problem {
         Problem::NotIn => (
-            "NOT IN with a subquery stands beside OR, in CASE or under NOT, where the engine does \
-             not treat NULL as SQL does",
+            "NOT IN with a subquery stands beside OR, in CASE or under NOT, or IN before IS FALSE or IS NULL, where the \
+             engine does not treat NULL as SQL does",
             "NOT",
             "write NOT EXISTS (SELECT 1 FROM … WHERE … = …)",
         ),
@@ -96,6 +97,13 @@ fn explained(problem: Problem) -> Misread {
             function,
             "write the format with %, as in to_char(day, '%Y-%m-%d')",
         ),
+        Problem::Rows => (
+            "several columns are compared at once otherwise than by = and IN, where the engine takes NULL for a value that \
+             is less than others and different from them",
+            "",
+            "compare the columns one by one: NOT (a = 1 AND b = 2) for (a, b) <> (1, 2) and (a, b) NOT IN ((1, 2)), and a < 1 \
+             OR (a = 1 AND b < 2) for (a, b) < (1, 2)",
+        ),
         Problem::Caret => (
             "^ is an exclusive or of the bits of two integers in the engine, and not a power",
             "^",
@@ -122,6 +130,8 @@ enum Problem {
     /// With the name of the function.
     Format(&'static str),
     Caret,
+    /// `(a, b) < (1, 2)`.
+    Rows,
 }
 
 /// Counts the negated subqueries of IN, and those of them that the engine runs correctly.
@@ -178,6 +188,9 @@ impl Visitor for Finder {
         if compares_intervals(expr) {
             return ControlFlow::Break(Problem::Intervals);
         }
+        if compares_rows(expr, self.nots.last().is_some_and(|n| *n > 0)) {
+            return ControlFlow::Break(Problem::Rows);
+        }
         match expr {
             Expr::IsDistinctFrom(_, right) | Expr::IsNotDistinctFrom(_, right)
                 if is_logical(right) =>
@@ -197,6 +210,16 @@ impl Visitor for Finder {
                 }
             }
             _ if is_not_in(expr) => self.negated += 1,
+            Expr::IsFalse(of)
+            | Expr::IsNotFalse(of)
+            | Expr::IsNull(of)
+            | Expr::IsNotNull(of)
+            | Expr::IsUnknown(of)
+            | Expr::IsNotUnknown(of)
+                if matches!(without_parentheses(of), Expr::InSubquery { .. }) =>
+            {
+                return ControlFlow::Break(Problem::NotIn);
+            }
             Expr::UnaryOp { op: UnaryOperator::Not, .. } => {
                 if let Some(nots) = self.nots.last_mut() {
                     *nots += 1;
@@ -285,6 +308,27 @@ fn compares_intervals(expr: &Expr) -> bool {
         Expr::Function(call) => {
             ["greatest", "least", "nullif"].contains(&called(call).as_str())
                 && arguments(call).any(is_interval)
+        }
+        _ => false,
+    }
+}
+
+/// Whether several columns are compared at once, so that it matters whether one of them is NULL.
+fn compares_rows(expr: &Expr, is_negated: bool) -> bool {
+    let is_row = |of: &Expr| matches!(without_parentheses(of), Expr::Tuple(_));
+    match expr {
+        Expr::InList { expr, negated, .. } => (*negated || is_negated) && is_row(expr),
+        Expr::BinaryOp { left, op, right } => {
+            let matters = match op {
+                BinaryOperator::Eq => is_negated,
+                BinaryOperator::NotEq
+                | BinaryOperator::Lt
+                | BinaryOperator::LtEq
+                | BinaryOperator::Gt
+                | BinaryOperator::GtEq => true,
+                _ => false,
+            };
+            matters && (is_row(left) || is_row(right))
         }
         _ => false,
     }
@@ -435,6 +479,11 @@ mod tests {
             ("SELECT id FROM s.t WHERE to_char(day, 'YYYY-MM') = '2026-06'", "format"),
             ("SELECT id FROM s.t WHERE DATE_FORMAT(day, 'yyyy') = '2026'", "format"),
             ("SELECT id FROM s.t WHERE 1 + a ^ 2 > 10", "power"),
+            ("SELECT id FROM s.t WHERE (a, b) < (1, 2)", "several columns"),
+            ("SELECT id FROM s.t WHERE ((a, b)) <> (1, 2) AND c", "several columns"),
+            ("SELECT id FROM s.t WHERE (a, b) NOT IN ((1, 2), (3, 4))", "several columns"),
+            ("SELECT id FROM s.t WHERE NOT (c AND (a, b) IN ((1, 2), (3, 4)))", "several columns"),
+            ("SELECT id FROM s.t WHERE NOT ((a, b) = (1, 2))", "several columns"),
         ] {
             assert!(refused_query(sql).unwrap().contains(word), "{sql}");
         }
@@ -448,6 +497,7 @@ mod tests {
             "a IN (1, 2) AND greatest(a, b) > 1",
             "power(a, 2) > 10 AND (a | b) - (a & b) = 1 AND c ~ '^x'",
             "coalesce(a - b, c) > INTERVAL '1 day'",
+            "(a, b) = (1, 2) OR (a, b) IN ((3, 4), (5, 6))",
         ] {
             assert_eq!(refused(condition), None, "{condition}");
         }
@@ -485,6 +535,7 @@ mod tests {
             "(a > 1 OR b) AND (id NOT IN (SELECT id FROM s.u)) AND c",
             "NOT (id IN (SELECT id FROM s.u))",
             "a = 1 OR id IN (SELECT id FROM s.u)",
+            "(id IN (SELECT id FROM s.u)) IS NOT TRUE",
             "a = 1 OR NOT EXISTS (SELECT 1 FROM s.u WHERE u.id = t.id)",
             "a = 1 OR id IN (SELECT id FROM s.u WHERE v NOT IN (SELECT v FROM s.w))",
             "NOT EXISTS (SELECT 1 FROM s.u WHERE u.id IN (SELECT id FROM s.w))",
@@ -506,6 +557,8 @@ mod tests {
             "NOT (a = 1 AND id IN (SELECT id FROM s.u))",
             "NOT (id NOT IN (SELECT id FROM s.u))",
             "(id NOT IN (SELECT id FROM s.u)) = true",
+            "id IN (SELECT id FROM s.u) IS NULL",
+            "(id IN (SELECT id FROM s.u)) IS FALSE",
         ] {
             assert!(refused(condition).unwrap().contains("NOT IN"), "{condition}");
         }

@@ -7,10 +7,11 @@
 //! conversion as if the moment stayed the same.
 //!
 //! A whole number that is compared with a date is taken for days since 1970: `20260131` is a day of the year 57,000 there.
+//! Other numbers and timestamps are converted to one another by the unit that the type of the timestamp has in the file.
 //! A date and an interval are a date, without the hours of the interval, and the hours of a difference of timestamps are all
 //! of them, also those of its days.
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::utils::merge_schema;
@@ -40,6 +41,20 @@ const DAYS: Misread = Misread {
     help: "convert days such as 20260131 by to_date(CAST(day AS TEXT), '%Y%m%d'), or compare them with numbers, as in \
            day >= 20260131; convert seconds since 1970 by to_timestamp(seen), milliseconds by to_timestamp_millis(seen), \
            and days by DATE '1970-01-01' + day",
+};
+const UNITS: Misread = Misread {
+    message: "a number is converted to a timestamp, where the engine takes it for nanoseconds since 1970, or for the unit of \
+              the type",
+    word: "TIMESTAMP",
+    help: "convert seconds since 1970 by to_timestamp(seen), milliseconds by to_timestamp_millis(seen), and digits such as \
+           20260131 by to_timestamp(CAST(seen AS TEXT), '%Y%m%d')",
+};
+const NUMBER: Misread = Misread {
+    message: "a timestamp, a date or a difference of them is converted to a number, which is days or units of the type since \
+              1970 in the engine",
+    word: "CAST",
+    help: "write extract(epoch FROM seen) for seconds since 1970, extract(year FROM day) and the like for its parts, and \
+           to_char(day, '%Y%m%d') for its digits, or compare timestamps and dates: seen >= to_timestamp(1790000000)",
 };
 const HOURS: Misread = Misread {
     message: "an interval of hours is added to a date, or taken from it, where the engine counts whole days only",
@@ -98,9 +113,16 @@ fn of_conversion(expr: &Expr, schema: &DFSchema) -> Option<Misread> {
     if matches!(to, DataType::Date32 | DataType::Date64) {
         return from.get_type(schema).ok()?.is_integer().then_some(DAYS);
     }
-    let DataType::Timestamp(_, to) = to else { return None };
+    if to.is_numeric() {
+        let of = from.get_type(schema).ok()?;
+        return is_moment(&of).then_some(NUMBER);
+    }
+    let DataType::Timestamp(unit, to) = to else { return None };
     let is_local = |zone: &str| !is_utc(zone);
     match (from.get_type(schema).ok()?, to.as_deref()) {
+        // What `CAST(seen AS TIMESTAMP)` is planned as.
+        (DataType::Int64, _) if *unit == TimeUnit::Second => None,
+        (number, _) if number.is_numeric() => Some(UNITS),
         (DataType::Timestamp(_, None), Some(to)) if is_local(to) => {
             (!is_stated(from)).then_some(WITHOUT)
         }
@@ -108,6 +130,14 @@ fn of_conversion(expr: &Expr, schema: &DFSchema) -> Option<Misread> {
         (DataType::Timestamp(_, Some(of)), None) if is_local(&of) => Some(LOCAL),
         _ => None,
     }
+}
+
+/// Whether the values of a type are moments, days, or differences of them.
+fn is_moment(of: &DataType) -> bool {
+    matches!(
+        of,
+        DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 | DataType::Duration(_)
+    )
 }
 
 /// Whether an expression is an interval that is not of whole days.
@@ -158,7 +188,7 @@ fn has_offset(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::datatypes::{IntervalMonthDayNano, TimeUnit};
+    use datafusion::arrow::datatypes::IntervalMonthDayNano;
     use datafusion::logical_expr::{cast, col, lit};
 
     use super::*;

@@ -1,13 +1,15 @@
 //! Correlated subqueries that the engine runs otherwise than standard SQL says. It joins them to the rows of the query
-//! around them: of a row without a match, an aggregate without GROUP BY has one row in SQL and none in the join, and
-//! OFFSET counts over the rows of all users. Pure.
+//! around them: of a row without a match, an aggregate without GROUP BY has one row in SQL and none in the join, OFFSET
+//! counts over the rows of all users, a window function is computed over the rows of all users unless it is partitioned by
+//! what the rows are joined by, and HAVING of a LATERAL subquery leaves out no row. Pure.
 
-use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::InSubquery;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
-    Aggregate, BinaryExpr, Distinct, Expr, FetchType, LogicalPlan, Operator, SkipType, Subquery,
+    Aggregate, BinaryExpr, Distinct, Expr, FetchType, JoinType, LogicalPlan, Operator, SkipType,
+    Subquery, Window,
 };
 
 use super::refusal::Misread;
@@ -24,6 +26,18 @@ const LIMIT: Misread = Misread {
     word: "EXISTS",
     help: "compare a count: (SELECT count(*) FROM … WHERE … = …) > 1",
 };
+const WINDOW: Misread = Misread {
+    message: "a window function stands in a subquery above the condition that joins it to the query around it, and is not \
+              partitioned by the column of the condition: the engine computes it over the rows of all users",
+    word: "OVER",
+    help: "write PARTITION BY with the column of the condition, as in row_number() OVER (PARTITION BY o.user_id ORDER BY \
+           o.day DESC) … WHERE o.user_id = …",
+};
+const HAVING: Misread = Misread {
+    message: "a LATERAL subquery has a condition on an aggregate without GROUP BY, by which the engine leaves out no row",
+    word: "LATERAL",
+    help: "write the condition behind the subquery: … JOIN LATERAL (SELECT sum(total) AS s FROM … WHERE … = …) x ON x.s > 100",
+};
 const IN: Misread = Misread {
     message: "IN has a subquery with an aggregate without GROUP BY: it is one row also where no row matches, which the \
               engine does not take into account",
@@ -36,6 +50,15 @@ pub fn misread_subquery(plan: &LogicalPlan) -> Option<Misread> {
     let mut found = None;
     // A visitor without errors cannot fail.
     let _ = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Subquery(of) = node {
+            found = found.or(has_window_of_all(&of.subquery).then_some(WINDOW));
+        }
+        if let LogicalPlan::Join(join) = node
+            && join.join_type == JoinType::Inner
+            && is_lateral_with_having(&join.right)
+        {
+            found = found.or(Some(HAVING));
+        }
         let _ = node.apply_expressions(|expr| {
             expr.apply(|inner| {
                 found = found.or(match inner {
@@ -67,6 +90,95 @@ fn of_in(of: &InSubquery) -> Option<Misread> {
     let aggregate = Top::of(&of.subquery)?.aggregate?;
     // NULL is in nothing, and not in nothing either.
     (of.negated || aggregate.aggr_expr.iter().any(is_count)).then_some(IN)
+}
+
+/// Whether the right side of a join is a subquery for each row of the left one that has a condition on an aggregate without
+/// GROUP BY.
+fn is_lateral_with_having(right: &LogicalPlan) -> bool {
+    let mut plan = right;
+    while let LogicalPlan::SubqueryAlias(of) = plan {
+        plan = &of.input;
+    }
+    let LogicalPlan::Subquery(lateral) = plan else { return false };
+    let subquery: &LogicalPlan = &lateral.subquery;
+    let conditional = subquery.exists(|node| {
+        let LogicalPlan::Filter(filter) = node else { return Ok(false) };
+        let mut input = filter.input.as_ref();
+        while let LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) = input {
+            let Some(next) = input.inputs().into_iter().next() else { break };
+            input = next;
+        }
+        let is_of_all = match input {
+            LogicalPlan::Aggregate(of) => of.group_expr.is_empty(),
+            _ => false,
+        };
+        Ok(is_of_all && !input.all_out_ref_exprs().is_empty())
+    });
+    matches!(conditional, Ok(true))
+}
+
+/// Whether a subquery has a window function over rows that a condition below it joins to the row around them, and the
+/// engine would compute it before they are joined.
+fn has_window_of_all(subquery: &LogicalPlan) -> bool {
+    let found = subquery.exists(|node| {
+        let LogicalPlan::Window(window) = node else { return Ok(false) };
+        Ok(match columns_of_conditions(&window.input) {
+            Some(columns) => !columns.is_empty() && !is_partitioned_by(window, &columns),
+            None => true,
+        })
+    });
+    matches!(found, Ok(true))
+}
+
+/// The columns of a plan that its conditions compare with the row around it; `None` if there is another such condition
+/// than an equality.
+fn columns_of_conditions(plan: &LogicalPlan) -> Option<Vec<Column>> {
+    let mut columns = Some(Vec::new());
+    // A visitor without errors cannot fail.
+    let _ = plan.apply(|node| {
+        if let LogicalPlan::Filter(filter) = node {
+            let conditions = split_conjunction(&filter.predicate).into_iter();
+            for condition in conditions.filter(|of| of.contains_outer()) {
+                columns = columns.take().zip(compared_column(condition)).map(|(mut of, column)| {
+                    of.push(column);
+                    of
+                });
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    columns
+}
+
+/// The column of `column = value of the row around it`.
+fn compared_column(condition: &Expr) -> Option<Column> {
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = condition else {
+        return None;
+    };
+    match (left.as_ref(), right.as_ref()) {
+        (Expr::Column(column), outer) | (outer, Expr::Column(column))
+            if !outer.any_column_refs() =>
+        {
+            Some(column.clone())
+        }
+        _ => None,
+    }
+}
+
+/// Whether all functions of a window are computed for each value of these columns.
+fn is_partitioned_by(window: &Window, columns: &[Column]) -> bool {
+    let mut functions = window.window_expr.iter();
+    functions.all(|function| {
+        let mut of = function;
+        while let Expr::Alias(alias) = of {
+            of = &alias.expr;
+        }
+        let Expr::WindowFunction(function) = of else { return false };
+        let by = &function.params.partition_by;
+        columns
+            .iter()
+            .all(|column| by.iter().any(|of| matches!(of, Expr::Column(c) if c == column)))
+    })
 }
 
 /// The last steps of a correlated subquery.

@@ -120,6 +120,47 @@ async fn correlated_subqueries_that_the_engine_runs_otherwise_are_refused() {
 }
 
 #[tokio::test]
+async fn window_functions_of_all_users_in_a_subquery_are_refused() {
+    let rows = "u1,web,1\nu1,app,2\nu2,app,1\nu2,web,2\n";
+    let shop = Shop::new()
+        .file("a.csv", "user_id,g\nu1,1\nu2,2\nu3,3\n")
+        .file("b.csv", &format!("user_id,channel,day\n{rows}"));
+    let of_user = "FROM shop.b b WHERE b.user_id = a.user_id";
+    let numbered = |over: &str| {
+        format!("SELECT channel, row_number() OVER ({over} ORDER BY day DESC) AS n {of_user}")
+    };
+    let (of_all, of_each) = (numbered(""), numbered("PARTITION BY b.user_id"));
+    for condition in [
+        format!("EXISTS (SELECT 1 FROM ({of_all}) x WHERE n = 1 AND channel = 'web')"),
+        format!("(SELECT count(*) FROM ({of_all}) x WHERE n = 1 AND channel = 'web') = 1"),
+        format!("EXISTS (SELECT 1 {of_user} QUALIFY row_number() OVER (ORDER BY day DESC) = 1)"),
+    ] {
+        let sql = format!("SELECT user_id FROM shop.a a WHERE {condition}");
+        refused(&shop, &sql, &["window", "PARTITION BY"]).await;
+    }
+    let having = format!(
+        "SELECT a.user_id FROM shop.a a JOIN LATERAL (SELECT count(*) AS c {of_user} HAVING count(*) > 5) x ON true"
+    );
+    refused(&shop, &having, &["without GROUP BY", "LATERAL"]).await;
+    let behind = format!(
+        "SELECT a.user_id FROM shop.a a JOIN LATERAL (SELECT max(day) AS d {of_user}) x ON x.d > 1"
+    );
+    holds(&shop, &behind, &["u1", "u2"]).await;
+    let lateral = format!(
+        "SELECT a.user_id FROM shop.a a JOIN LATERAL ({of_all}) x ON x.n = 1 AND x.channel = 'web'"
+    );
+    refused(&shop, &lateral, &["window", "PARTITION BY"]).await;
+    let of_all_rows = "(SELECT user_id, channel, row_number() OVER (PARTITION BY user_id ORDER BY day DESC) AS n \
+                       FROM shop.b) x WHERE x.user_id = a.user_id AND n = 1 AND channel = 'web'";
+    let each = format!(
+        "SELECT a.user_id FROM shop.a a JOIN LATERAL ({of_each}) x ON x.n = 1 AND x.channel = 'web'"
+    );
+    holds(&shop, &each, &["u2"]).await;
+    let before = format!("SELECT user_id FROM shop.a a WHERE EXISTS (SELECT 1 FROM {of_all_rows})");
+    holds(&shop, &before, &["u2"]).await;
+}
+
+#[tokio::test]
 async fn a_failed_conversion_names_the_column_and_no_value() {
     let shop = Shop::new()
         .file("p.csv", "user_id,note,d\n1,absent,05.01.2026\n2,y,06.01.2026\n")
@@ -347,6 +388,43 @@ async fn whole_numbers_are_not_days_since_1970() {
     ] {
         holds(&shop, &of(condition), &["u1"]).await;
     }
+}
+
+#[tokio::test]
+async fn numbers_and_timestamps_are_not_converted_by_the_unit_of_a_type() {
+    let sql =
+        "SELECT user_id, seen, arrow_cast(seen, 'Int32') AS n, arrow_cast(seen, 'Float64') AS x
+         FROM (VALUES ('u1', 1790000000), ('u2', 1690000000)) AS t (user_id, seen)";
+    let csv = "user_id,seen,day\nu1,2026-09-21T14:13:20,2026-09-21\n";
+    let shop = Shop::new().query("p.parquet", "PARQUET", sql).await.file("v.csv", csv);
+    for condition in [
+        "CAST(n AS TIMESTAMP) > TIMESTAMP '2026-01-01 00:00:00'",
+        "CAST(x AS TIMESTAMP) > '2026-01-01'",
+        "TRY_CAST(seen AS TIMESTAMP) > '2026-01-01'",
+        "CAST(seen AS TIMESTAMP(3)) > '2026-01-01'",
+    ] {
+        let sql = format!("SELECT user_id FROM shop.p WHERE {condition}");
+        refused(&shop, &sql, &["unit of the type", "to_timestamp_millis"]).await;
+    }
+    for condition in [
+        "CAST(seen AS BIGINT) > 1690000000",
+        "CAST(day AS INT) > 20260101",
+        "TRY_CAST(seen AS DOUBLE) > 1",
+        "CAST(now() - seen AS BIGINT) < 86400",
+    ] {
+        let sql = format!("SELECT user_id FROM shop.v WHERE {condition}");
+        refused(&shop, &sql, &["converted to a number", "extract(epoch FROM seen)"]).await;
+    }
+    for condition in [
+        "CAST(seen AS TIMESTAMP) > '2026-01-01'",
+        "to_timestamp(n) > TIMESTAMP '2026-01-01 00:00:00'",
+        "to_timestamp(x) > TIMESTAMP '2026-01-01 00:00:00'",
+    ] {
+        holds(&shop, &format!("SELECT user_id FROM shop.p WHERE {condition}"), &["u1"]).await;
+    }
+    let seconds = "SELECT user_id FROM shop.v WHERE CAST(extract(epoch FROM seen) AS BIGINT) = 1790000000 \
+                   AND day - DATE '2026-09-01' = 20";
+    holds(&shop, seconds, &["u1"]).await;
 }
 
 #[tokio::test]

@@ -237,6 +237,128 @@ async fn a_floating_point_number_divided_by_zero_is_null() {
 }
 
 #[tokio::test]
+async fn zero_has_no_sign_and_a_logarithm_of_a_negative_number_is_null() {
+    let sql = "SELECT id, arrow_cast(x, 'Float64') AS x, arrow_cast(x, 'Float32') AS s
+         FROM (VALUES ('u1', '0.0'), ('u2', '-0.0'), ('u3', '-0.3'), ('u4', '4.0'), ('u5', '-4.0')) AS t (id, x)";
+    let shop = Shop::new().query("p.parquet", "PARQUET", sql).await;
+    let (zeros, not_below) = (&["u1", "u2"][..], &["u1", "u2", "u4"][..]);
+    for (condition, keys) in [
+        ("x >= 0", not_below),
+        ("0 <= x", not_below),
+        ("s >= 0", not_below),
+        ("x < 0", &["u3", "u5"]),
+        ("0 > s", &["u3", "u5"]),
+        ("x <= -0.0", &["u1", "u2", "u3", "u5"]),
+        ("x > -0.0", &["u4"]),
+        ("x = 0", zeros),
+        ("s = 0.0", zeros),
+        ("x <> 0", &["u3", "u4", "u5"]),
+        ("x IS NOT DISTINCT FROM 0", zeros),
+        ("x BETWEEN 0 AND 1", zeros),
+        ("x NOT BETWEEN 0 AND 4", &["u3", "u5"]),
+        ("x IN (0, 4)", not_below),
+        ("x NOT IN (0, 4)", &["u3", "u5"]),
+        ("CASE x WHEN 0 THEN true ELSE false END", zeros),
+        ("nullif(x, 0) IS NULL", zeros),
+        ("round(x) = 0", &["u1", "u2", "u3"]),
+        ("-x >= 0", &["u1", "u2", "u3", "u5"]),
+        ("x >= -x", not_below),
+        ("x IN (SELECT s FROM shop.p WHERE id = 'u1')", zeros),
+        ("ln(x) < 9", not_below),
+        ("ln(x) > -9", &["u4"]),
+        ("NOT (ln(s) >= 9)", not_below),
+        ("ln(x) IS NULL", &["u3", "u5"]),
+        ("log10(x) > 0.5", &["u4"]),
+        ("power(x, 0.5) < 9", not_below),
+    ] {
+        holds(&shop, &format!("SELECT id FROM shop.p WHERE {condition}"), keys).await;
+    }
+    holds(&shop, "SELECT id FROM shop.p GROUP BY id HAVING max(x) >= 0", not_below).await;
+    holds(&shop, "SELECT id FROM shop.p GROUP BY id HAVING max(ln(x)) < 9", not_below).await;
+    let joined = "SELECT a.id FROM shop.p AS a JOIN shop.p AS b ON a.x = b.x AND b.id = 'u1'";
+    holds(&shop, joined, zeros).await;
+    let counted =
+        "SELECT a.id FROM shop.p AS a WHERE (SELECT count(*) FROM shop.p AS b WHERE b.x = a.x) = 2";
+    holds(&shop, counted, zeros).await;
+    let sql = "SELECT id, ln(x), nullif(x, 0) FROM shop.p";
+    let info = shop.lake().check_model(sql, Some("id")).await.unwrap();
+    let names: Vec<&str> = info.columns.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["id", "ln(shop.p.x)", "nullif(shop.p.x,Int64(0))"]);
+}
+
+#[tokio::test]
+async fn the_time_of_day_of_every_row_of_a_parquet_file_is_compared() {
+    let sql =
+        "SELECT id, CAST(seen AS TIMESTAMP) AS seen FROM (VALUES ('u1', '2026-01-01 08:00:00'),
+         ('u2', '2026-01-02 21:30:00'), ('u3', '2026-01-03 07:00:00')) AS t (id, seen)";
+    let shop = Shop::new().query("p.parquet", "PARQUET", sql).await;
+    for (condition, keys) in [
+        ("CAST(seen AS TIME) > TIME '20:00:00'", &["u2"][..]),
+        ("CAST(seen AS TIME) BETWEEN '20:00:00' AND '22:00:00'", &["u2"]),
+        ("TRY_CAST(seen AS TIME) >= '21:30:00'", &["u2"]),
+        ("CAST(seen AS TIME) < TIME '07:30:00'", &["u3"]),
+    ] {
+        holds(&shop, &format!("SELECT id FROM shop.p WHERE {condition}"), keys).await;
+    }
+}
+
+#[tokio::test]
+async fn products_with_stated_fractions_are_compared_exactly() {
+    let shop = Shop::new().file("a.csv", "id,total,qty\nu1,3.00,3\nu2,0.30,1\nu3,100.00,30\n");
+    for (condition, keys) in [
+        ("total * 1.1 <= 3.30", &["u1", "u2"][..]),
+        ("3.3 >= total * 1.1", &["u1", "u2"]),
+        ("total * 1.1 = 3.3", &["u1"]),
+        ("total - 0.1 = 0.2", &["u2"]),
+        ("total * 1.19 >= 119", &["u3"]),
+        ("qty * 1.1 > 3.3", &["u3"]),
+        ("qty * 0.1 = 0.3", &["u1"]),
+        ("total * 1.1 > qty", &["u1", "u3"]),
+        ("total * 1.1 > sqrt(qty)", &["u1", "u3"]),
+        ("total > '2.999'", &["u1", "u3"]),
+        ("total = '3.001'", &[]),
+        ("'3.0' <= total", &["u1", "u3"]),
+    ] {
+        holds(&shop, &format!("SELECT id FROM shop.a WHERE {condition}"), keys).await;
+    }
+    let summed = "SELECT id FROM shop.a GROUP BY id HAVING sum(total) * 1.1 <= 3.30";
+    holds(&shop, summed, &["u1", "u2"]).await;
+}
+
+#[tokio::test]
+async fn timestamps_are_compared_with_all_digits_of_a_stated_one() {
+    let sql = "SELECT id, arrow_cast(seen, 'Timestamp(Millisecond, None)') AS seen
+         FROM (VALUES ('u1', '2024-01-01 10:00:00.123'), ('u2', '1969-12-31 23:59:59.999'),
+             ('u3', '9999-12-31 00:00:00')) AS t (id, seen)";
+    let shop = Shop::new().query("p.parquet", "PARQUET", sql).await;
+    for (condition, keys) in [
+        ("seen < TIMESTAMP '2024-01-01 10:00:00.1235'", &["u1", "u2"][..]),
+        ("seen > '1969-12-31 23:59:59.9985'", &["u1", "u2", "u3"]),
+        ("seen = '2024-01-01 10:00:00.1234'", &[]),
+        ("seen = '2024-01-01 10:00:00.123000'", &["u1"]),
+        ("seen IN (TIMESTAMP '2024-01-01 10:00:00.1234')", &[]),
+        ("seen BETWEEN '2024-01-01 10:00:00.1225' AND '2024-01-01 10:00:00.1235'", &["u1"]),
+    ] {
+        holds(&shop, &format!("SELECT id FROM shop.p WHERE {condition}"), keys).await;
+    }
+}
+
+#[tokio::test]
+async fn a_regular_expression_finds_a_backslash() {
+    let shop = Shop::new().file("a.csv", "id,path\nu1,corp\\ann\nu2,corpann\n");
+    for (condition, keys) in [
+        (r"path ~ 'corp\\ann'", &["u1"][..]),
+        (r"path ~ '^corp\\'", &["u1"]),
+        (r"path ~* 'CORP\\ANN'", &["u1"]),
+        (r"path !~ 'corp\\ann'", &["u2"]),
+        (r"regexp_like(path, 'p\x5ca')", &["u1"]),
+        (r"path ~ 'pa'", &["u2"]),
+    ] {
+        holds(&shop, &format!("SELECT id FROM shop.a WHERE {condition}"), keys).await;
+    }
+}
+
+#[tokio::test]
 async fn an_integer_divided_by_zero_is_an_error_that_says_how_to_write_it() {
     let shop = Shop::new().file("a.csv", "id,n,m\nu1,8,0\nu2,9,3\n");
     let error = failure(&shop.lake(), "SELECT id FROM shop.a WHERE n / m > 2").await.unwrap();
