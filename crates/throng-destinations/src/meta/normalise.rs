@@ -282,6 +282,10 @@ fn normalised(
         _ => {}
     }
     let text = without_presentation_forms(raw, notes);
+    // The columns are mixed up.
+    if matches!(key, "FN" | "LN" | "FI" | "CT" | "ST") && text.contains('@') && has_address(&text) {
+        return Err(text::REFUSED);
+    }
     let mut of_date = |part| number(&text, part, user.this_year, notes);
     let found = match key {
         "DOBY" => return of_date(text::Part::Year).map(|n| n.to_string()),

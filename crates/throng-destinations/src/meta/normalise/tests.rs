@@ -404,7 +404,7 @@ fn the_default_country_is_not_that_of_a_user_whose_country_is_not_known() {
 }
 
 #[test]
-fn a_sha256_that_is_not_in_hexadecimal_is_no_name() {
+fn a_sha256_that_is_not_in_hexadecimal_and_an_address_are_no_name() {
     let hex = HashedIdentifier::of_normalised("test").to_hex();
     let upper = hex.to_uppercase();
     for raw in [
@@ -418,6 +418,13 @@ fn a_sha256_that_is_not_in_hexadecimal_is_no_name() {
         for key in ["EMAIL", "PHONE", "FN", "LN", "FI", "CT", "ST", "ZIP", "COUNTRY"] {
             assert_eq!(noted(key, raw), (String::new(), Some(HASH_NOT_IN_HEX)), "{key} {raw}");
         }
+    }
+    for key in ["FN", "LN", "FI", "CT", "ST"] {
+        assert_eq!(
+            noted(key, "Ann@Example.com"),
+            (String::new(), Some(text::REFUSED)),
+            "{key}: mixed-up columns"
+        );
     }
     let long = "Wolfeschlegelsteinhausenbergerdorff-Schmidt";
     assert_eq!((long.len(), noted("LN", long)), (43, ("hashed".to_owned(), None)));
