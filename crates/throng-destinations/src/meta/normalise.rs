@@ -196,6 +196,11 @@ fn cell(key: &str, raw: &str, user: User<'_>, notes: &mut Vec<&'static str>) -> 
             notes.push(reason);
             return Cell::Empty;
         }
+        // Undecodable bytes: several users would have the same text.
+        if text.contains('\u{fffd}') {
+            notes.push(damage::WRONG_ENCODING);
+            return Cell::Empty;
+        }
         return Cell::Plain(text.into());
     }
     let is_name = matches!(key, "FN" | "LN" | "FI" | "CT" | "ST");

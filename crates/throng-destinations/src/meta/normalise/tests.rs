@@ -518,6 +518,7 @@ fn damaged_identifiers_are_refused_with_the_kind_of_damage() {
         ("ST", "QuÃ©bec", damage::WRONG_ENCODING),
         ("LN", "M?ller", damage::WRONG_ENCODING),
         ("EMAIL", "m\u{fffd}ller@example.com", damage::WRONG_ENCODING),
+        ("EXTERN_ID", "m\u{fffd}ller", damage::WRONG_ENCODING),
         ("LN", "M&uuml;ller", damage::HTML),
         ("EMAIL", "=a@example.com", damage::FORMULA),
         ("FN", "\u{1f642}", text::REFUSED),
