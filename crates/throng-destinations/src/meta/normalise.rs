@@ -89,8 +89,7 @@ pub(super) fn prepare(
     notes: &mut Vec<Note>,
 ) -> Result<PreparedRow, Skip> {
     let raw = |at: usize| cells.get(at).and_then(Option::as_ref).map_or("", Personal::expose);
-    let cell_of_country =
-        schema.keys.iter().position(|key| key == "COUNTRY").map_or("", |at| raw(at));
+    let cell_of_country = schema.keys.iter().position(|key| key == "COUNTRY").map_or("", raw);
     let own_country = country_of(cell_of_country).map(|c| c.to_ascii_uppercase());
     // A country that is given and not known is not the default: it has other numbers.
     let default = schema.default_country.as_deref().map(|default| {
