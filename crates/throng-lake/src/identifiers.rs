@@ -63,8 +63,8 @@ impl Engine {
             let name = listed_column(field.name(), &found.opened.tables);
             is_bytes.then(|| {
                 format!(
-                    "the column {name} has bytes, which are used as text, and are missing where they are none, while keys \
-                     of bytes are hexadecimal: write encode({name}, 'hex') to use them as keys are, or \
+                    "the column {name} has bytes, which are used as text, or as a SHA-256, and refused where they are \
+                     neither, while keys of bytes are hexadecimal: write encode({name}, 'hex') to use them as keys are, or \
                      CAST({name} AS VARCHAR) if they are text"
                 )
             })
@@ -100,6 +100,12 @@ impl Engine {
         }
         let cells = columns.iter().map(|c| place(c).map(column));
         let cells = cells.collect::<Result<Vec<CellColumn>, _>>()?;
+        for cell in &cells {
+            let of = frame.schema().fields()[cell.at].data_type();
+            if of.is_nested() {
+                return Err(nested(&shown[cell.at], of));
+            }
+        }
         let used = std::iter::once(&user).chain(&cells);
         used.map(|cell| cell.at)
             .try_for_each(|at| refuse_other_texts(frame.logical_plan(), at, &opened.tables))?;
@@ -157,6 +163,17 @@ impl Columns {
         let fields = self.frame.schema().fields();
         let used = std::iter::once(&self.user).chain(&self.cells);
         used.map(|cell| fields[cell.at].name().as_str()).collect()
+    }
+}
+
+/// The error of a column of lists or of structs: as text they have brackets, and the names of fields.
+fn nested(column: &str, of: &DataType) -> LakeError {
+    LakeError::Key {
+        message: format!("the column {column} is of type {of}, which is not an identifier"),
+        help: format!(
+            "return one value: of a list {column}[1], or unnest({column}) for a row of each value; of a struct \
+             {column}['field']"
+        ),
     }
 }
 

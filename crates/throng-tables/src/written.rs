@@ -11,7 +11,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Float64Type};
 use datafusion::arrow::error::ArrowError;
-use throng_model::UserKey;
+use throng_model::{UserKey, to_hex};
 
 use super::layout::WRITTEN;
 
@@ -29,6 +29,9 @@ pub fn as_written(column: &ArrayRef, written: Option<&str>) -> Result<ArrayRef, 
         (_, DataType::Float64) => Ok(shortest(column.as_primitive::<Float64Type>().iter())),
         (_, DataType::Float32) => Ok(shortest(column.as_primitive::<Float32Type>().iter())),
         (_, DataType::FixedSizeBinary(_)) => Ok(as_keys(column.as_fixed_size_binary())),
+        (_, DataType::Binary) => Ok(bytes_as_text(column.as_binary::<i32>().iter())),
+        (_, DataType::LargeBinary) => Ok(bytes_as_text(column.as_binary::<i64>().iter())),
+        (_, DataType::BinaryView) => Ok(bytes_as_text(column.as_binary_view().iter())),
         (Some(form), DataType::Timestamp(..)) => {
             let plain = cast(column, &DataType::Utf8View)?;
             let mut texts = StringViewBuilder::with_capacity(column.len());
@@ -52,6 +55,18 @@ fn as_keys(column: &FixedSizeBinaryArray) -> ArrayRef {
     };
     let texts = column.iter().map(|bytes| bytes.map(|bytes| key(bytes).as_str().to_owned()));
     Arc::new(texts.collect::<StringViewArray>())
+}
+
+/// Bytes that are a text as that text, and others of the length of a SHA-256 in hexadecimal. What is neither has the sign
+/// of an undecodable byte (U+FFFD), by which it is refused as an identifier: the engine would make it NULL.
+fn bytes_as_text<'a>(column: impl Iterator<Item = Option<&'a [u8]>>) -> ArrayRef {
+    const SHA256_BYTES: usize = 32;
+    let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) if bytes.len() == SHA256_BYTES => to_hex(bytes),
+        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+    };
+    Arc::new(column.map(|bytes| bytes.map(text)).collect::<StringViewArray>())
 }
 
 /// Numbers in their shortest form, whole ones as columns of integers have them. NaN is NULL.
@@ -85,7 +100,9 @@ fn in_form(text: &str, of: &DataType, form: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::array::{Float64Array, StringArray};
+    use datafusion::arrow::array::{
+        BinaryArray, BinaryViewArray, Float64Array, LargeBinaryArray, StringArray,
+    };
     use datafusion::arrow::datatypes::TimeUnit;
     use throng_files::{InferredType, SHORTEST};
 
@@ -130,6 +147,23 @@ mod tests {
         let written = as_written(&uuids, None).unwrap();
         assert_eq!(written.as_string_view().value(0), "abababab-abab-abab-abab-abababababab");
         assert!(written.is_null(1));
+    }
+
+    #[test]
+    fn bytes_are_their_text_or_a_hash_or_have_a_sign_that_they_are_neither() {
+        let hash = [0xAB_u8; 32];
+        let bytes: [Option<&[u8]>; 4] =
+            [Some(b"a@x.com"), Some(&hash), Some(b"m\xfcller@x.com"), None];
+        let hex = "ab".repeat(32);
+        let texts = [Some("a@x.com"), Some(hex.as_str()), Some("m\u{fffd}ller@x.com"), None];
+        for column in [
+            Arc::new(BinaryArray::from_iter(bytes)) as ArrayRef,
+            Arc::new(LargeBinaryArray::from_iter(bytes)) as ArrayRef,
+            Arc::new(BinaryViewArray::from_iter(bytes)) as ArrayRef,
+        ] {
+            let written = as_written(&column, None).unwrap();
+            assert_eq!(written.as_string_view().iter().collect::<Vec<_>>(), texts);
+        }
     }
 
     #[test]

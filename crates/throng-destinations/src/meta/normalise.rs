@@ -61,6 +61,7 @@ pub(super) const NOTE_REASONS: &[&str] = &[
     damage::HTML,
     damage::FORMULA,
     HASH_OF_MISSING,
+    HASH_NOT_IN_HEX,
 ];
 
 const EMAIL_IN_THE_CLEAR: &str = "refused_email_in_the_clear";
@@ -71,10 +72,14 @@ const NOT_AN_ADVERTISING_ID: &str = "refused_not_an_advertising_id";
 const LIMITED_TRACKING: &str = "ad_tracking_is_limited";
 /// An MD5, SHA-1 or longer hash: the platform takes SHA-256 only.
 const OTHER_HASH: &str = "refused_hash_other_than_sha256";
+/// A SHA-256 in base64, with a prefix or in quotes.
+const HASH_NOT_IN_HEX: &str = "refused_hash_not_in_hexadecimal";
 /// Tools that hash empty cells give all users without an identifier this one.
 const HASH_OF_NOTHING: &str = "refused_hash_of_an_empty_text";
 /// The same of cells with `NULL`, `n/a` and the like.
 const HASH_OF_MISSING: &str = "refused_hash_of_a_missing_value";
+/// The code of no country (ISO 3166-1, user-assigned): numbers without a calling code are refused.
+const UNKNOWN_COUNTRY: &str = "ZZ";
 
 /// Normalises and hashes a row of a year, after which nobody is born. Notes are appended to `notes`.
 pub(super) fn prepare(
@@ -84,13 +89,13 @@ pub(super) fn prepare(
     notes: &mut Vec<Note>,
 ) -> Result<PreparedRow, Skip> {
     let raw = |at: usize| cells.get(at).and_then(Option::as_ref).map_or("", Personal::expose);
-    let own_country = schema
-        .keys
-        .iter()
-        .position(|key| key == "COUNTRY")
-        .and_then(|at| country_of(raw(at)))
-        .map(|c| c.to_ascii_uppercase());
-    let home = own_country.as_deref().or(schema.default_country.as_deref());
+    let cell_of_country = schema.keys.iter().position(|key| key == "COUNTRY").map_or("", raw);
+    let own_country = country_of(cell_of_country).map(|c| c.to_ascii_uppercase());
+    // A country that is given and not known is not the default: it has other numbers.
+    let default = schema.default_country.as_deref().map(|default| {
+        if is_other_country(cell_of_country, default) { UNKNOWN_COUNTRY } else { default }
+    });
+    let home = own_country.as_deref().or(default);
     let mut row: Vec<Cell> = Vec::with_capacity(schema.keys.len());
     let mut reasons = Vec::new();
     for (at, key) in schema.keys.iter().enumerate() {
@@ -106,8 +111,7 @@ pub(super) fn prepare(
             // The platform refuses a row with an empty EXTERN_ID, whatever else is in it.
             ("EXTERN_ID", Cell::Empty) => return Err(NO_EXTERN_ID),
             ("COUNTRY", Cell::Empty) => {
-                let home = schema.default_country.as_deref();
-                if let Some(home) = home.and_then(|home| country(home, &mut Vec::new())) {
+                if let Some(home) = default.and_then(|home| country(home, &mut Vec::new())) {
                     *cell = Cell::Hashed(HashedIdentifier::of_normalised(&home));
                 }
             }
@@ -124,13 +128,35 @@ fn country_of(raw: &str) -> Option<String> {
     country(&without_presentation_forms(&text, notes), notes)
 }
 
+/// Whether a cell has a country that is not known, or is not `default` as a hash. Cells of missing values and of signs
+/// alone, such as `?`, have none.
+fn is_other_country(raw: &str, default: &str) -> bool {
+    let text = clean(raw, false, &mut Vec::new());
+    if is_missing(&text) || !text.contains(char::is_alphanumeric) {
+        return false;
+    }
+    let Some(hash) = from_hex(&text).map(HashedIdentifier) else {
+        return country_of(raw).is_none();
+    };
+    let home = country(default, &mut Vec::new());
+    !hash.is_of_missing_value()
+        && home.is_none_or(|code| HashedIdentifier::of_normalised(&code) != hash)
+}
+
 /// What the form of an identifier depends on.
 #[derive(Clone, Copy)]
 struct User<'a> {
-    /// The user's country in capital letters, if known.
+    /// The user's country in capital letters, if known. [`UNKNOWN_COUNTRY`]: none of those that are known.
     home: Option<&'a str>,
     /// The last year in which somebody is born.
     this_year: u32,
+}
+
+impl<'a> User<'a> {
+    /// The country whose form postal codes and states have.
+    fn home_of_places(self) -> Option<&'a str> {
+        self.home.filter(|home| *home != UNKNOWN_COUNTRY)
+    }
 }
 
 /// Checks that a row identifies one person: by an identifier, or by first and last name together with a birth
@@ -167,6 +193,11 @@ fn cell(key: &str, raw: &str, user: User<'_>, notes: &mut Vec<&'static str>) -> 
         };
         if let Some(reason) = personal {
             notes.push(reason);
+            return Cell::Empty;
+        }
+        // Undecodable bytes: several users would have the same text.
+        if text.contains('\u{fffd}') {
+            notes.push(damage::WRONG_ENCODING);
             return Cell::Empty;
         }
         return Cell::Plain(text.into());
@@ -217,7 +248,29 @@ fn already_hashed(key: &str, raw: &str) -> Result<Option<HashedIdentifier>, &'st
     }
     let is_other =
         matches!(raw.len(), 32 | 40 | 56 | 96 | 128) && raw.bytes().all(|b| b.is_ascii_hexdigit());
-    if is_other { Err(OTHER_HASH) } else { Ok(None) }
+    if is_other {
+        return Err(OTHER_HASH);
+    }
+    if is_sha256_in_other_form(raw) { Err(HASH_NOT_IN_HEX) } else { Ok(None) }
+}
+
+/// Whether a text is a SHA-256 as databases write one that is not converted to hexadecimal: in base64, with a prefix, or
+/// in quotes. The letters of it are those of no name.
+fn is_sha256_in_other_form(raw: &str) -> bool {
+    let bare = raw.trim_matches(['"', '\'']);
+    let digits =
+        ["0x", "0X", "\\x", "sha256:"].iter().find_map(|prefix| bare.strip_prefix(*prefix));
+    if from_hex::<32>(digits.unwrap_or(bare)).is_some() {
+        return true;
+    }
+    // 32 bytes are 43 characters of base64, and one to fill the last group.
+    let text = bare.strip_suffix('=').unwrap_or(bare);
+    let has = |is: fn(&u8) -> bool| text.as_bytes().iter().any(is);
+    text.len() == 43
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/-_".contains(&b))
+        && has(u8::is_ascii_digit)
+        && has(u8::is_ascii_lowercase)
+        && has(u8::is_ascii_uppercase)
 }
 
 /// The text to hash, or the reason why there is none.
@@ -233,6 +286,10 @@ fn normalised(
         _ => {}
     }
     let text = without_presentation_forms(raw, notes);
+    // The columns are mixed up.
+    if matches!(key, "FN" | "LN" | "FI" | "CT" | "ST") && text.contains('@') && has_address(&text) {
+        return Err(text::REFUSED);
+    }
     let mut of_date = |part| number(&text, part, user.this_year, notes);
     let found = match key {
         "DOBY" => return of_date(text::Part::Year).map(|n| n.to_string()),
@@ -242,8 +299,8 @@ fn normalised(
         "FN" | "LN" => Some(person(&text)),
         "FI" => person(&text).chars().next().map(String::from),
         "CT" => Some(city(&letters(&text), notes)),
-        "ST" => return state(&text, user.home, notes),
-        "ZIP" => zip(&text, user.home, notes),
+        "ST" => return state(&text, user.home_of_places(), notes),
+        "ZIP" => zip(&text, user.home_of_places(), notes),
         "COUNTRY" => country(&text, notes),
         _ => None,
     };

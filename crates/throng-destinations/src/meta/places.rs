@@ -347,6 +347,10 @@ fn zip_of_form(raw: &str, home: Option<&str>, notes: &mut Vec<&'static str>) -> 
     let raw = without_decimal_zero(raw, notes);
     let text: String =
         raw.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect();
+    // Digits of other scripts, such as those of Arabic, are not those of the code.
+    if text.contains(|c: char| c.is_numeric() && !c.is_ascii_digit()) {
+        return None;
+    }
     let digits = |s: &str, n: usize| s.len() == n && s.bytes().all(|b| b.is_ascii_digit());
     // ZIP+4 is recognised by its form, also without a country.
     let plus_four = match text.split_once('-') {

@@ -226,7 +226,9 @@ fn hint_and_advice(code: i64, subcode: i64) -> (&'static str, Advice) {
         (200, 1_870_034 | 1_870_090 | 1_870_092) | (2655 | 2663 | 2664, _) => {
             "; accept the custom-audience terms for this account"
         }
-        (10 | 200..=299, _) => "; give the token's user ads_management on this account",
+        (10 | 200..=299, _) | (2654, 1_713_092) => {
+            "; give the token's user ads_management on this account"
+        }
         (2635, _) => "; raise the destination's api_version",
         (100, 33) => "; the audience does not exist or is not visible to this token",
         // These conditions end by themselves.
@@ -463,6 +465,18 @@ mod tests {
         let regain = Some(Duration::from_secs(120));
         assert_eq!(usage, Usage { percent: Some(95.0), app_percent: Some(5.0), regain });
         assert_eq!(usage_of(None, Some("not JSON"), "12"), None);
+    }
+
+    #[test]
+    fn a_lack_of_permission_has_its_hint() {
+        for body in [
+            r#"{"error":{"message":"x","code":200}}"#,
+            r#"{"error":{"message":"x","code":2654,"error_subcode":1713092}}"#,
+        ] {
+            let error = json_of(&raw(400, body), "creating an audience").unwrap_err();
+            assert_eq!(error.class, SendClass::StopAccount, "{body}");
+            assert!(error.message.contains("ads_management"), "{}", error.message);
+        }
     }
 
     #[test]

@@ -324,7 +324,10 @@ fn iso_date(raw: &str) -> Option<Result<[u32; 3], &'static str>> {
     let days = match month {
         1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
         4 | 6 | 9 | 11 => 30,
-        2 => 29,
+        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => {
+            29
+        }
+        2 => 28,
         _ => 0,
     };
     Some(if (1..=days).contains(&day) { Ok([year, month, day]) } else { Err(REFUSED) })

@@ -136,6 +136,31 @@ async fn uuids_are_identifiers_as_they_are_keys_and_bytes_are_doubtful() {
     assert!(doubts.len() == 1 && doubts[0].contains("encode(bytes, 'hex')"), "{doubts:?}");
 }
 
+#[tokio::test]
+async fn lists_and_structs_are_no_identifiers() {
+    let sql = "SELECT 'a' AS id, make_array('x@example.com') AS emails,
+        named_struct('email', 'x@example.com') AS person";
+    let shop = Shop::new().query("t.parquet", "PARQUET", sql).await;
+    let lake = shop.lake();
+    for column in ["emails", "person"] {
+        let columns = [column.to_owned()];
+        let error =
+            lake.check_identifiers("SELECT * FROM shop.t", "id", &columns).await.unwrap_err();
+        assert!(matches!(error, LakeError::Key { .. }), "{error:?}");
+        assert!(error.to_string().starts_with(&format!("the column {column} is of type ")));
+        assert!(error.help().unwrap().contains(&format!("unnest({column})")));
+    }
+    let columns = ["email".to_owned()];
+    for sql in [
+        "SELECT id, emails[1] AS email FROM shop.t",
+        "SELECT id, unnest(emails) AS email FROM shop.t",
+        "SELECT id, person['email'] AS email FROM shop.t",
+    ] {
+        let doubts = lake.check_identifiers(sql, "id", &columns).await.unwrap();
+        assert_eq!(doubts, Vec::<String>::new(), "{sql}");
+    }
+}
+
 fn query(sql: &str, columns: &[String]) -> IdentifierQuery {
     let (sql, key, columns) = (sql.to_owned(), "id".to_owned(), columns.to_vec());
     IdentifierQuery { sql, key, columns, hasher: serde_json::Value::Null }

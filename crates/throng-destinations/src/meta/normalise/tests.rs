@@ -371,6 +371,66 @@ fn a_number_of_a_user_without_a_country_belongs_to_the_default_country() {
 }
 
 #[test]
+fn the_default_country_is_not_that_of_a_user_whose_country_is_not_known() {
+    let keys = Schema {
+        keys: ["EMAIL", "PHONE", "ST", "ZIP", "COUNTRY"].map(str::to_owned).into(),
+        default_country: Some("FR".to_owned()),
+    };
+    let of = |text| Cell::Hashed(HashedIdentifier::of_normalised(text));
+    let hash = |text| HashedIdentifier::of_normalised(text).to_hex();
+    let (france, netherlands) = (hash("fr"), hash("nl"));
+    let cells = |phone: &str, country: &str| {
+        let mut notes = Vec::new();
+        let cells = row(&["a@example.com", phone, "California", "1011 AB", country]);
+        let prepared = prepare(&keys, 2026, &cells, &mut notes).unwrap();
+        (prepared, notes)
+    };
+    // A number of the Netherlands, whose digits are those of a mobile number of France.
+    for country in ["Nederland", "Holanda", "XX", netherlands.as_str()] {
+        let (prepared, notes) = cells("06 12345678", country);
+        assert_eq!(prepared[1], Cell::Empty, "{country}");
+        assert!(notes.contains(&Note { cell: 1, reason: phone::NO_COUNTRY }), "{country}");
+        assert_ne!(prepared[4], of("fr"), "{country}");
+        assert_eq!(prepared[2..4], [of("ca"), of("1011ab")], "{country}");
+        // Its calling code says where it belongs.
+        assert_eq!(cells("+31 6 12345678", country).0[1], of("31612345678"), "{country}");
+    }
+    for country in ["", "?", "--", "n/a", "FR", "France", france.as_str()] {
+        let (prepared, _) = cells("06 12345678", country);
+        assert_eq!(prepared[1], of("33612345678"), "{country}");
+        assert_eq!(prepared[4], of("fr"), "{country}");
+    }
+    assert_eq!(cells("06 12345678", "NL").0[1], of("31612345678"));
+}
+
+#[test]
+fn a_sha256_that_is_not_in_hexadecimal_and_an_address_are_no_name() {
+    let hex = HashedIdentifier::of_normalised("test").to_hex();
+    let upper = hex.to_uppercase();
+    for raw in [
+        "n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFBDwCgg=",
+        "n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFBDwCgg",
+        format!("0x{upper}").as_str(),
+        format!("\\x{hex}").as_str(),
+        format!("sha256:{hex}").as_str(),
+        format!("\"{hex}\"").as_str(),
+    ] {
+        for key in ["EMAIL", "PHONE", "FN", "LN", "FI", "CT", "ST", "ZIP", "COUNTRY"] {
+            assert_eq!(noted(key, raw), (String::new(), Some(HASH_NOT_IN_HEX)), "{key} {raw}");
+        }
+    }
+    for key in ["FN", "LN", "FI", "CT", "ST"] {
+        assert_eq!(
+            noted(key, "Ann@Example.com"),
+            (String::new(), Some(text::REFUSED)),
+            "{key}: mixed-up columns"
+        );
+    }
+    let long = "Wolfeschlegelsteinhausenbergerdorff-Schmidt";
+    assert_eq!((long.len(), noted("LN", long)), (43, ("hashed".to_owned(), None)));
+}
+
+#[test]
 fn personal_data_is_not_sent_as_an_external_id() {
     for raw in ["+12025550144", "+1 (202) 555-0144", "tel:+442079460018", "\u{ff0b}442079460018"] {
         assert_eq!(noted("EXTERN_ID", raw), (String::new(), Some(PHONE_IN_THE_CLEAR)), "{raw}");
@@ -458,6 +518,7 @@ fn damaged_identifiers_are_refused_with_the_kind_of_damage() {
         ("ST", "QuÃ©bec", damage::WRONG_ENCODING),
         ("LN", "M?ller", damage::WRONG_ENCODING),
         ("EMAIL", "m\u{fffd}ller@example.com", damage::WRONG_ENCODING),
+        ("EXTERN_ID", "m\u{fffd}ller", damage::WRONG_ENCODING),
         ("LN", "M&uuml;ller", damage::HTML),
         ("EMAIL", "=a@example.com", damage::FORMULA),
         ("FN", "\u{1f642}", text::REFUSED),
@@ -465,6 +526,9 @@ fn damaged_identifiers_are_refused_with_the_kind_of_damage() {
         ("DOBY", "1900-01-00", text::REFUSED),
         ("DOBM", "1900-01-00", text::REFUSED),
         ("DOBD", "1990-02-30", text::REFUSED),
+        ("DOBD", "2023-02-29", text::REFUSED),
+        ("DOBD", "1900-02-29", text::REFUSED),
+        ("ZIP", "\u{669}\u{664}\u{661}\u{660}\u{665}", text::REFUSED),
         ("DOBY", "2027", text::FUTURE),
         ("DOBY", "2030-01-01", text::FUTURE),
         ("DOBY", "33000", text::REFUSED),
