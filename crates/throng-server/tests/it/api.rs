@@ -29,12 +29,12 @@ async fn errors_have_one_form() {
     let client = Client::of(&node);
     let large = "x".repeat(3_000);
     for (method, path, sent, status, code) in [
-        ("GET", "/v1/nowhere", "", 404, "not_found"),
+        ("GET", "/v1/nowhere", "", 404, "unknown_path"),
         ("DELETE", "/v1/budgets", "", 405, "method_not_allowed"),
         ("GET", "/v1/audiences/nobody", "", 404, "not_found"),
         ("GET", "/v1/budgets/gloves", "", 404, "not_found"),
         ("GET", "/v1/tasks/99", "", 404, "not_found"),
-        ("GET", "/v1/tasks/many", "", 400, "bad_request"),
+        ("GET", "/v1/tasks/many", "", 400, "invalid_path"),
         ("GET", "/v1/why/building/shoes", "", 400, "bad_request"),
         ("POST", "/v1/lookups", "{", 400, "bad_request"),
         ("POST", "/v1/lookups", "{\"keys\": 1}", 400, "bad_request"),
@@ -82,7 +82,7 @@ async fn a_path_that_does_not_exist_is_a_page_for_a_browser_and_json_for_a_progr
         let kind = if is_page { "text/html; charset=utf-8" } else { "application/json" };
         assert_eq!(header("content-type"), kind, "{case}");
         let body = response.text().await.unwrap();
-        let part = if is_page { "<a href=\"/\">" } else { "\"not_found\"" };
+        let part = if is_page { "<a href=\"/\">" } else { "\"unknown_path\"" };
         assert!(body.contains(part), "{case}: {body}");
         // Strangers do not find out which paths exist.
         let response = stranger.request("GET", path).header("accept", accept).send().await.unwrap();
