@@ -79,7 +79,7 @@ pub use membership::{PublishedDictionary, PublishedMembership, PublishedSnapshot
 pub use node::{
     Description, NodeHealth, NodeImpact, NodeList, NodeProblem, NodeSummary, Readiness,
 };
-pub use query::{QueryParameters, QueryProblem};
+pub use query::{QueryParameters, QueryProblem, check_page_query};
 pub use rates::{BudgetPlacementRates, BudgetRate, BudgetRates};
 pub use runs::{
     ActivationBatch, ActivationBatchState, ActivationCheck, ActivationMode, ActivationOperation,

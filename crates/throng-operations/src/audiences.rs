@@ -8,7 +8,7 @@ use throng_api::{
 use throng_lake::Model;
 use throng_model::{AudienceName, RefreshId, Retry, with_causes};
 use throng_refresh::{open_snapshot, refresh_if_stale};
-use throng_spec::Audience;
+use throng_spec::{Audience, Schedule};
 use throng_store::{AlertKind, HistoryEvent, LedgerError, Snapshot, SnapshotState, SubjectKind};
 
 use crate::Operations;
@@ -71,6 +71,22 @@ pub fn declared(operations: &Operations, name: &str) -> Result<AudienceName> {
         OperationError::not_found(format!("no audience `{name}` in the applied spec"))
             .help("`throng audience list` shows the names")
     })
+}
+
+/// When an audience is refreshed, in two lines; `None` if only people refresh it.
+pub fn schedule(audience: &Audience) -> Option<(String, String)> {
+    let looks = audience.source_trigger.as_ref();
+    let looks = looks.map(|trigger| format!("source, every {} s", trigger.poll_secs));
+    match (&audience.schedule, looks) {
+        (Some(Schedule { cron, time_zone }), None) => {
+            Some((cron.clone(), time_zone.as_str().to_owned()))
+        }
+        (Some(Schedule { cron, time_zone }), Some(looks)) => {
+            Some((cron.clone(), format!("{}; {looks}", time_zone.as_str())))
+        }
+        (None, Some(looks)) => Some(("on change".to_owned(), looks)),
+        (None, None) => None,
+    }
 }
 
 /// Queues a refresh; returns the one that is scheduled already, if there is one. If one is being processed, which may have
