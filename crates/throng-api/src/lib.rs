@@ -43,7 +43,7 @@ pub use alerts::{
 };
 pub use audiences::{
     AudienceDetail, AudienceList, AudienceRefresh, AudienceRefreshProgress, AudienceRefreshState,
-    AudienceRefreshTrigger, AudienceSnapshot, AudienceSnapshotState, AudienceSummary,
+    AudienceRefreshTrigger, AudienceSnapshot, AudienceSnapshotState, AudienceSummary, CancelQuery,
     RefreshCancelled, RefreshQuery, RefreshQueued, SnapshotVersion,
 };
 pub use budget_report::{

@@ -189,19 +189,25 @@ async fn catch_up(operations: &Operations, name: &AudienceName) -> Result<()> {
     Ok(())
 }
 
-/// Cancels the open refresh.
+/// Cancels the open refresh, or only `id`: another one than the one that a person has seen continues.
 ///
 /// # Errors
-/// [`OperationError`].
+/// [`OperationError`]; `WrongState` if no refresh is open, or another one than `id`.
 pub async fn cancel(
     operations: &Operations,
     name: &AudienceName,
+    id: Option<RefreshId>,
     actor: &str,
 ) -> Result<AudienceRefresh> {
-    let cancelled = throng_refresh::cancel(&operations.refresh, name, actor).await?;
+    let cancelled = throng_refresh::cancel(&operations.refresh, name, id, actor).await?;
     cancelled.map(mapping::refresh).ok_or_else(|| {
-        OperationError::wrong_state(format!("audience `{name}` has no open refresh"))
-            .help("`throng audience list` shows the states")
+        OperationError::wrong_state(match id {
+            Some(id) => {
+                format!("refresh {id} of audience `{name}` is not open; nothing was cancelled")
+            }
+            None => format!("audience `{name}` has no open refresh"),
+        })
+        .help("`throng audience list` shows the states")
     })
 }
 
@@ -340,7 +346,7 @@ pub async fn rollback(
 ) -> Result<AudienceSnapshot> {
     check_can_be_served(operations, name, version).await?;
     let snapshot = operations.ledger.rollback(name, version, operations.clock.now()).await?;
-    throng_refresh::cancel(&operations.refresh, name, actor).await?;
+    throng_refresh::cancel(&operations.refresh, name, None, actor).await?;
     let why = "this version is current again and pinned: no refresh starts until it is released";
     record_snapshot(operations, &snapshot, actor, HistoryEvent::RolledBack, why).await?;
     serve_current(operations).await?;
