@@ -110,6 +110,8 @@ async fn a_parameter_of_another_kind_is_named_without_its_value() {
         ("/v1/tasks?limit=s3cret", "limit"),
         ("/v1/feed?format=s3cret", "format"),
         ("/v1/budgets/report?format=s3cret", "format"),
+        ("/v1/budgets/report?from=s3cret", "from"),
+        ("/budgets/report?to=s3cret", "to"),
     ] {
         let response = client.request("GET", path).send().await.unwrap();
         assert_eq!(response.status(), 400, "{path}");
