@@ -273,6 +273,13 @@ pub struct RefreshQuery {
     pub force: bool,
 }
 
+/// The query of a request to cancel a refresh.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelQuery {
+    /// The refresh that a person has seen: another one is not cancelled. The open one, whichever it is, by default.
+    pub refresh: Option<RefreshId>,
+}
+
 impl AudienceRefresh {
     /// `rejected` or `cancelled` if it is `failed` because a person has rejected its snapshot or cancelled it.
     pub fn ended_by_person(&self) -> Option<&'static str> {

@@ -35,7 +35,7 @@ pub struct ErrorDetail {
     pub request_id: Option<String>,
 }
 
-/// The stable code of an error. Each has one status.
+/// The stable code of an error, in `snake_case`. Each has one status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
@@ -43,6 +43,8 @@ pub enum ErrorCode {
     BadRequest,
     /// 400: the spec in the request has problems, or exceeds the limits of the node.
     InvalidSpec,
+    /// 400: a part of the path is not of its type, such as a word where the path has a number.
+    InvalidPath,
     /// 401: the request has no token and no session.
     Unauthorized,
     /// 401: the token is not valid.
@@ -51,8 +53,12 @@ pub enum ErrorCode {
     Forbidden,
     /// 403: a page of another site sent the request.
     ForeignOrigin,
-    /// 404: the object or the path does not exist.
+    /// 404: the object does not exist.
     NotFound,
+    /// 404: the path does not exist; other versions may have it.
+    UnknownPath,
+    /// 404: this process does not have the path: it lacks a role for it, or is a gate.
+    MissingRole,
     /// 405: the path does not support the method.
     MethodNotAllowed,
     /// 408: the request, or its body, took too long.
@@ -79,14 +85,17 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::BadRequest,
         Self::InvalidSpec,
+        Self::InvalidPath,
         Self::Unauthorized,
         Self::WrongToken,
         Self::Forbidden,
         Self::ForeignOrigin,
         Self::NotFound,
+        Self::UnknownPath,
+        Self::MissingRole,
         Self::MethodNotAllowed,
         Self::Timeout,
         Self::Conflict,
@@ -103,10 +112,10 @@ impl ErrorCode {
     /// The HTTP status of a response with this code.
     pub const fn status(self) -> u16 {
         match self {
-            Self::BadRequest | Self::InvalidSpec => 400,
+            Self::BadRequest | Self::InvalidSpec | Self::InvalidPath => 400,
             Self::Unauthorized | Self::WrongToken => 401,
             Self::Forbidden | Self::ForeignOrigin => 403,
-            Self::NotFound => 404,
+            Self::NotFound | Self::UnknownPath | Self::MissingRole => 404,
             Self::MethodNotAllowed => 405,
             Self::Timeout => 408,
             Self::Conflict | Self::WrongState => 409,
@@ -125,11 +134,14 @@ impl ErrorCode {
         match self {
             Self::BadRequest => "bad_request",
             Self::InvalidSpec => "invalid_spec",
+            Self::InvalidPath => "invalid_path",
             Self::Unauthorized => "unauthorized",
             Self::WrongToken => "wrong_token",
             Self::Forbidden => "forbidden",
             Self::ForeignOrigin => "foreign_origin",
             Self::NotFound => "not_found",
+            Self::UnknownPath => "unknown_path",
+            Self::MissingRole => "missing_role",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Timeout => "timeout",
             Self::Conflict => "conflict",

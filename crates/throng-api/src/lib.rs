@@ -43,7 +43,7 @@ pub use alerts::{
 };
 pub use audiences::{
     AudienceDetail, AudienceList, AudienceRefresh, AudienceRefreshProgress, AudienceRefreshState,
-    AudienceRefreshTrigger, AudienceSnapshot, AudienceSnapshotState, AudienceSummary,
+    AudienceRefreshTrigger, AudienceSnapshot, AudienceSnapshotState, AudienceSummary, CancelQuery,
     RefreshCancelled, RefreshQuery, RefreshQueued, SnapshotVersion,
 };
 pub use budget_report::{
@@ -79,7 +79,7 @@ pub use membership::{PublishedDictionary, PublishedMembership, PublishedSnapshot
 pub use node::{
     Description, NodeHealth, NodeImpact, NodeList, NodeProblem, NodeSummary, Readiness,
 };
-pub use query::{QueryParameters, QueryProblem};
+pub use query::{QueryParameters, QueryProblem, check_page_query};
 pub use rates::{BudgetPlacementRates, BudgetRate, BudgetRates};
 pub use runs::{
     ActivationBatch, ActivationBatchState, ActivationCheck, ActivationMode, ActivationOperation,

@@ -11,7 +11,40 @@ use utoipa::openapi::{OpenApi, RefOr};
 const MAX_NAME_CHARACTERS: usize = 40;
 
 /// Values that a parameter of text has, if they are few: route, parameter, values.
-const CHOICES: &[(&str, &str, &[&str])] = &[("/v1/budgets/report", "format", &["json", "csv"])];
+const CHOICES: &[(&str, &str, &[&str])] = &[("/v1/budgets/report", "format", REPORT_FORMATS)];
+
+/// The formats of the budget report.
+const REPORT_FORMATS: &[&str] = &["json", "csv"];
+
+/// What the maximum number of rows of a page is for.
+const ROWS_OF_PAGE: &str = "the number of rows of the page";
+
+/// The parameters of pages that are not texts: page, parameter, values, what it is for.
+const OF_PAGES: &[(&str, &str, Values, &str)] = &[
+    ("/alerts", "from", Values::Number, "the number of alerts to skip first"),
+    ("/alerts", "limit", Values::Number, ROWS_OF_PAGE),
+    ("/audiences", "limit", Values::Number, ROWS_OF_PAGE),
+    ("/activation/syncs", "limit", Values::Number, ROWS_OF_PAGE),
+    ("/activation/runs", "limit", Values::Number, ROWS_OF_PAGE),
+    ("/activation/tasks", "limit", Values::Number, ROWS_OF_PAGE),
+    ("/budgets/report", "format", Values::OneOf(REPORT_FORMATS), "`json` or `csv`"),
+];
+
+/// The parameters that pages read, each of which may be there once.
+const NAMES_OF_PAGES: &[&str] = &[
+    "search",
+    "state",
+    "sort",
+    "limit",
+    "cursor",
+    "workspace",
+    "from",
+    "to",
+    "advertiser",
+    "format",
+    "user",
+    "ad_groups",
+];
 
 /// A parameter of a route.
 #[derive(Debug)]
@@ -118,22 +151,59 @@ impl QueryParameters {
             let Some(parameter) = known.iter().find(|parameter| parameter.name == *name) else {
                 return Err(unknown(route, name, known));
             };
-            if query.iter().take(place).any(|(earlier, _)| earlier == name) {
-                return Err(QueryProblem {
-                    message: format!("the query parameter `{name}` is there twice"),
-                    help: "send it once".to_owned(),
-                });
-            }
-            if !parameter.values.has(value) {
-                let wanted = parameter.values.wanted();
-                return Err(QueryProblem {
-                    message: format!("the query parameter `{name}` is not {wanted}"),
-                    help: format!("`{name}`: {}", parameter.description),
-                });
-            }
+            check_once(name, query.iter().take(place))?;
+            check_value(name, value, parameter.values, &parameter.description)?;
         }
         Ok(())
     }
+}
+
+/// Checks the decoded parameters of the query of a page, such as `/alerts`. Parameters that pages do not read are ignored:
+/// programs that pass links on add some.
+///
+/// # Errors
+/// The first parameter that is there twice, or has a value of another kind.
+pub fn check_page_query(path: &str, query: &[(String, String)]) -> Result<(), QueryProblem> {
+    for (place, (name, value)) in query.iter().enumerate() {
+        if NAMES_OF_PAGES.contains(&name.as_str()) {
+            check_once(name, query.iter().take(place))?;
+        }
+        let typed = OF_PAGES.iter().find(|typed| (typed.0, typed.1) == (path, name.as_str()));
+        if let Some((_, _, values, description)) = typed {
+            check_value(name, value, *values, description)?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a parameter that is among those before it.
+fn check_once<'a>(
+    name: &str,
+    mut before: impl Iterator<Item = &'a (String, String)>,
+) -> Result<(), QueryProblem> {
+    if before.any(|(earlier, _)| earlier == name) {
+        return Err(QueryProblem {
+            message: format!("the query parameter `{name}` is there twice"),
+            help: "send it once".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Refuses a value of another kind, without the value.
+fn check_value(
+    name: &str,
+    value: &str,
+    values: Values,
+    description: &str,
+) -> Result<(), QueryProblem> {
+    if values.has(value) {
+        return Ok(());
+    }
+    Err(QueryProblem {
+        message: format!("the query parameter `{name}` is not {}", values.wanted()),
+        help: format!("`{name}`: {description}"),
+    })
 }
 
 fn unknown(route: &str, name: &str, known: &[Parameter]) -> QueryProblem {
@@ -242,6 +312,43 @@ mod tests {
     fn parameters_that_are_there_twice_are_refused() {
         let (message, _) = check("/v1/report", &[("limit", "1"), ("limit", "1")]).unwrap_err();
         assert_eq!(message, "the query parameter `limit` is there twice");
+    }
+
+    #[test]
+    fn a_page_refuses_values_of_another_kind_and_ignores_parameters_of_others() {
+        let check = |path: &str, query: &[(&str, &str)]| {
+            let pairs = query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            check_page_query(path, &pairs.collect::<Vec<_>>())
+        };
+        for (path, name) in [
+            ("/alerts", "from"),
+            ("/alerts", "limit"),
+            ("/audiences", "limit"),
+            ("/activation/syncs", "limit"),
+            ("/activation/runs", "limit"),
+            ("/activation/tasks", "limit"),
+        ] {
+            assert_eq!(
+                check(path, &[(name, "7"), ("utm_source", "a"), ("utm_source", "b")]),
+                Ok(())
+            );
+            for value in ["abc", "", "-1", "4294967296"] {
+                let problem = check(path, &[(name, value)]).unwrap_err();
+                assert_eq!(
+                    problem.message,
+                    format!("the query parameter `{name}` is not a whole number")
+                );
+                assert!(
+                    problem.help.starts_with(&format!("`{name}`: the number of ")),
+                    "{problem:?}"
+                );
+            }
+        }
+        assert_eq!(check("/budgets/report", &[("from", "abc"), ("format", "csv")]), Ok(()));
+        let format = check("/budgets/report", &[("format", "xlsx")]).unwrap_err();
+        assert_eq!(format.message, "the query parameter `format` is not `json` or `csv`");
+        let twice = check("/decide", &[("user", "u1"), ("user", "u2")]).unwrap_err();
+        assert_eq!(twice.message, "the query parameter `user` is there twice");
     }
 
     #[test]

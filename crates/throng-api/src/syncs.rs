@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use throng_model::{AudienceName, DestinationName, SyncName, Timestamp, counted};
+use throng_model::{AudienceName, DestinationName, SyncName, Timestamp, count, counted};
 use utoipa::ToSchema;
 
 use crate::alerts::next_try;
@@ -272,6 +272,29 @@ pub struct RunsRequested {
     pub refused: Vec<RunRefused>,
 }
 
+impl RunsRequested {
+    /// Of how many syncs no run was requested although it was to be; `None` if there is none.
+    pub fn incomplete(&self) -> Option<String> {
+        let refused = self.refused.len() as u64;
+        let all = refused.saturating_add(self.requested.len() as u64);
+        (refused > 0)
+            .then(|| format!("not requested: {} of {}", count(refused), counted(all, "run")))
+    }
+
+    /// What was requested, and what was not with the reasons, for people. `named`: the destination, such as ` to meta`.
+    pub fn result(&self, named: &str) -> String {
+        let refused = self.refused.iter();
+        let mut lines: Vec<String> =
+            refused.map(|of| format!("{} is left out: {}", of.sync, of.error)).collect();
+        if !self.requested.is_empty() || lines.is_empty() {
+            let runs = counted(self.requested.len() as u64, "run");
+            lines
+                .push(format!("requested: {runs}{named}, of what differs; see `throng sync runs`"));
+        }
+        lines.join("\n")
+    }
+}
+
 /// A sync of which no run was requested.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunRefused {
@@ -362,6 +385,30 @@ mod tests {
             waits_for_members: false,
             size: None,
         }
+    }
+
+    #[test]
+    fn runs_of_which_one_is_refused_are_incomplete() {
+        let requested = |name: &str| RunRequested { sync: name.parse().unwrap(), blocked: None };
+        let refused = |name: &str| RunRefused {
+            sync: name.parse().unwrap(),
+            error: "it is running".to_owned(),
+        };
+        let of = |requested, refused| RunsRequested { requested, refused };
+        let all = of(vec![requested("a"), requested("b")], Vec::new());
+        assert_eq!(all.incomplete(), None);
+        let text = "requested: 2 runs to meta, of what differs; see `throng sync runs`";
+        assert_eq!(all.result(" to meta"), text);
+        let one = of(vec![requested("a")], vec![refused("b")]);
+        assert_eq!(one.incomplete().unwrap(), "not requested: 1 of 2 runs");
+        let text = "b is left out: it is running\nrequested: 1 run, of what differs; see `throng sync runs`";
+        assert_eq!(one.result(""), text);
+        let none = of(Vec::new(), vec![refused("a")]);
+        assert_eq!(none.incomplete().unwrap(), "not requested: 1 of 1 run");
+        assert_eq!(none.result(" to meta"), "a is left out: it is running");
+        let nothing = of(Vec::new(), Vec::new());
+        assert_eq!(nothing.incomplete(), None);
+        assert!(nothing.result("").starts_with("requested: 0 runs, "));
     }
 
     #[test]

@@ -30,6 +30,12 @@ impl PassThroughRate {
         f64::from(self.0) / f64::from(u16::MAX)
     }
 
+    /// The share in percent for people, such as `25.0 %`; `0.0 %` only if no request passes.
+    pub fn percent_text(self) -> String {
+        let text = format!("{:.1} %", self.share() * 100.0);
+        if self != Self::NONE && text == "0.0 %" { "less than 0.1 %".to_owned() } else { text }
+    }
+
     /// Whether a request passes whose hash is uniform in 64 bits.
     #[inline]
     pub fn is_admitted(self, hash: u64) -> bool {
@@ -74,6 +80,20 @@ mod tests {
             assert_eq!(PassThroughRate::of_held_back(held_back), Some(PassThroughRate(rate)));
         }
         assert_eq!([-1, 65_536, i64::MIN].map(PassThroughRate::of_held_back), [None; 3]);
+    }
+
+    #[test]
+    fn only_the_rate_of_no_request_is_shown_as_zero() {
+        for (rate, text) in [
+            (0, "0.0 %"),
+            (1, "less than 0.1 %"),
+            (32, "less than 0.1 %"),
+            (33, "0.1 %"),
+            (16_384, "25.0 %"),
+            (65_535, "100.0 %"),
+        ] {
+            assert_eq!(PassThroughRate(rate).percent_text(), text, "{rate}");
+        }
     }
 
     #[test]

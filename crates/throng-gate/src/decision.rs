@@ -181,8 +181,8 @@ impl fmt::Display for Reason {
             Self::Closed => f.write_str("the server has closed the ad group"),
             Self::Throttled { pass_through_rate } => write!(
                 f,
-                "the ad group is shown at {:.1} % of requests to spend its budget in time, and not at this one",
-                pass_through_rate.share() * 100.0
+                "the ad group is shown at {} of requests to spend its budget in time, and not at this one",
+                pass_through_rate.percent_text()
             ),
             Self::Stale { since: Some(since) } => {
                 write!(f, "no feed frame about its spend since {since}, and it stops when stale")

@@ -8,7 +8,7 @@ use throng_api::{
 use throng_lake::Model;
 use throng_model::{AudienceName, RefreshId, Retry, with_causes};
 use throng_refresh::{open_snapshot, refresh_if_stale};
-use throng_spec::Audience;
+use throng_spec::{Audience, Schedule};
 use throng_store::{AlertKind, HistoryEvent, LedgerError, Snapshot, SnapshotState, SubjectKind};
 
 use crate::Operations;
@@ -71,6 +71,22 @@ pub fn declared(operations: &Operations, name: &str) -> Result<AudienceName> {
         OperationError::not_found(format!("no audience `{name}` in the applied spec"))
             .help("`throng audience list` shows the names")
     })
+}
+
+/// When an audience is refreshed, in two lines; `None` if only people refresh it.
+pub fn schedule(audience: &Audience) -> Option<(String, String)> {
+    let looks = audience.source_trigger.as_ref();
+    let looks = looks.map(|trigger| format!("source, every {} s", trigger.poll_secs));
+    match (&audience.schedule, looks) {
+        (Some(Schedule { cron, time_zone }), None) => {
+            Some((cron.clone(), time_zone.as_str().to_owned()))
+        }
+        (Some(Schedule { cron, time_zone }), Some(looks)) => {
+            Some((cron.clone(), format!("{}; {looks}", time_zone.as_str())))
+        }
+        (None, Some(looks)) => Some(("on change".to_owned(), looks)),
+        (None, None) => None,
+    }
 }
 
 /// Queues a refresh; returns the one that is scheduled already, if there is one. If one is being processed, which may have
@@ -173,19 +189,25 @@ async fn catch_up(operations: &Operations, name: &AudienceName) -> Result<()> {
     Ok(())
 }
 
-/// Cancels the open refresh.
+/// Cancels the open refresh, or only `id`: another one than the one that a person has seen continues.
 ///
 /// # Errors
-/// [`OperationError`].
+/// [`OperationError`]; `WrongState` if no refresh is open, or another one than `id`.
 pub async fn cancel(
     operations: &Operations,
     name: &AudienceName,
+    id: Option<RefreshId>,
     actor: &str,
 ) -> Result<AudienceRefresh> {
-    let cancelled = throng_refresh::cancel(&operations.refresh, name, actor).await?;
+    let cancelled = throng_refresh::cancel(&operations.refresh, name, id, actor).await?;
     cancelled.map(mapping::refresh).ok_or_else(|| {
-        OperationError::wrong_state(format!("audience `{name}` has no open refresh"))
-            .help("`throng audience list` shows the states")
+        OperationError::wrong_state(match id {
+            Some(id) => {
+                format!("refresh {id} of audience `{name}` is not open; nothing was cancelled")
+            }
+            None => format!("audience `{name}` has no open refresh"),
+        })
+        .help("`throng audience list` shows the states")
     })
 }
 
@@ -324,7 +346,7 @@ pub async fn rollback(
 ) -> Result<AudienceSnapshot> {
     check_can_be_served(operations, name, version).await?;
     let snapshot = operations.ledger.rollback(name, version, operations.clock.now()).await?;
-    throng_refresh::cancel(&operations.refresh, name, actor).await?;
+    throng_refresh::cancel(&operations.refresh, name, None, actor).await?;
     let why = "this version is current again and pinned: no refresh starts until it is released";
     record_snapshot(operations, &snapshot, actor, HistoryEvent::RolledBack, why).await?;
     serve_current(operations).await?;

@@ -8,7 +8,7 @@ use throng_api::{
     ActivationMode, AudienceSummary, BULK_ROWS, BulkAnswer, BulkOffer, BulkOperation, BulkRefusal,
     BulkRequest, ListQuery,
 };
-use throng_model::{AudienceName, SyncRunId, TaskId};
+use throng_model::{AudienceName, SyncRunId, TaskId, with_causes};
 use throng_store::{LedgerError, Snapshot, SnapshotState};
 
 use crate::error::{OperationError, Result};
@@ -94,8 +94,8 @@ pub async fn act(
     }
     if operation == BulkOperation::ApproveSnapshots && answer.done > 0 {
         // No error of the request: nobody would learn what was published. The node tries again with its next poll.
-        let is_served = audiences::serve_current(operations).await.is_ok();
-        answer.warning = (!is_served).then(|| NOT_SERVED.to_owned());
+        let served = audiences::serve_current(operations).await;
+        answer.warning = served.err().map(|error| not_served(&error));
     }
     answer.message = answer.result(operation);
     Ok(answer)
@@ -263,6 +263,11 @@ async fn change(
     Ok(())
 }
 
+/// The warning that this node could not load what was published, with the causes.
+fn not_served(error: &OperationError) -> String {
+    format!("{NOT_SERVED}: {}", with_causes(error))
+}
+
 /// Why an object is refused. The error, if it is not about this object.
 fn refusal(error: OperationError) -> Result<String> {
     match error {
@@ -318,6 +323,14 @@ mod tests {
     fn the_rest_is_left_before_the_timeout_of_the_request() {
         let late = |taken| is_late(Duration::from_secs(taken), Duration::from_secs(30));
         assert_eq!([0, 20, 21, 31].map(late), [false, false, true, true]);
+    }
+
+    #[test]
+    fn the_warning_says_why_what_is_published_is_not_served() {
+        let full = std::io::Error::other("no space left on device");
+        let warning = not_served(&OperationError::Component(Box::new(full)));
+        assert!(warning.starts_with("they are published; this node serves"), "{warning}");
+        assert!(warning.ends_with(": no space left on device"), "{warning}");
     }
 
     #[test]

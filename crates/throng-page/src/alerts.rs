@@ -214,6 +214,7 @@ mod tests {
         assert!(html.contains(">0 alerts, 0 open<"), "{html}");
         let html = page(list(1, 1, 1, 1), 0, ListQuery::default(), Timestamp(0)).unwrap();
         assert!(html.contains(">1 to 1 of 1 alert, 1 open<"), "{html}");
+        assert!(html.contains("data-label=\"Count\">1</td>"), "{html}");
         // Alerts were deleted meanwhile, or the address is made up.
         let html = page(list(0, 0, 3, 15), 100, ListQuery::default(), Timestamp(0)).unwrap();
         assert!(html.contains(">15 alerts, 3 open<") && html.contains("id=\"newer\""), "{html}");

@@ -168,8 +168,8 @@ struct One {
     stopped: String,
     waiting: String,
     reason: Option<String>,
-    /// What to confirm before the open refresh is cancelled; `None` if none is open.
-    cancel: Option<String>,
+    /// Cancels the refresh that is shown, if it is open.
+    cancel: Option<Action>,
     /// What to confirm before a refresh is queued; `None` if one is open, or none can start.
     refresh: Option<String>,
     cards: Vec<Card>,
@@ -233,8 +233,14 @@ pub fn one(view: AudienceView) -> Rendered {
             .filter(|refresh| refresh.state != AudienceRefreshState::Completed)
             .and_then(|refresh| refresh.reason.clone()),
         cancel: open.map(|open| {
-            let (id, rows) = (open.id, count(open.rows_read));
-            format!("Cancel refresh {id} of {}? It has read {rows} rows.", audience.name)
+            let (id, name, rows) = (open.id, &audience.name, count(open.rows_read));
+            Action {
+                label: "Cancel the refresh",
+                // Another one that is open by then continues.
+                post: format!("/v1/audiences/{name}/cancel?refresh={id}"),
+                body: "{}".to_owned(),
+                confirm: format!("Cancel refresh {id} of {name}? It has read {rows} rows."),
+            }
         }),
         refresh: can_start.then(|| match current {
             Some(current) => format!(
@@ -404,6 +410,9 @@ mod tests {
         };
         let page = one(view).unwrap();
         assert!(page.contains("refresh 2 waits"), "{page}");
+        // The one that the question names, and no other.
+        let cancel = "data-post=\"/v1/audiences/buyers/cancel?refresh=1\"";
+        assert!(page.contains(cancel) && page.contains("Cancel refresh 1 of buyers?"), "{page}");
         for figure in ["members", "version served", "rows read", "rows without a key"] {
             assert!(page.contains(&format!("<b>–</b><span>{figure}</span>")), "{figure}: {page}");
         }

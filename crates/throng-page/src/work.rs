@@ -57,18 +57,24 @@ struct Cell {
     tone: Option<&'static str>,
     /// A second line.
     note: String,
-    /// The class of the cell in the style sheet: `n` of numbers, `name` and `text` of long texts, `time`; empty if it has
-    /// none.
+    /// The class of the cell in the style sheet: `n` of numbers, `short` and `name` of longer names, `text` of long texts,
+    /// `time`; empty if it has none.
     class: &'static str,
 }
 
 /// The longest name, in characters, that needs no wider column.
 const SHORT_NAME_CHARS: usize = 24;
+/// The longest name, in characters, that may be broken at its hyphens: it has two lines at most.
+const SHORTEST_NAME_CHARS: usize = 12;
 
 fn plain(name: impl ToString) -> Cell {
     let text = name.to_string();
     // A name has ASCII characters only.
-    let class = if text.len() > SHORT_NAME_CHARS { "name" } else { "" };
+    let class = match text.len() {
+        0..=SHORTEST_NAME_CHARS => "",
+        length if length <= SHORT_NAME_CHARS => "short",
+        _ => "name",
+    };
     Cell { text, class, ..Cell::default() }
 }
 
@@ -341,6 +347,14 @@ mod tests {
         assert!(!html.contains("/v1/tasks/8/requeue"), "{html}");
         assert!(html.contains("Batches left to send: 3 of 4; the backoff of d ends."), "{html}");
         assert!(!html.contains("<b>") && !html.contains("value=\"\"x"), "escaped: {html}");
+    }
+
+    #[test]
+    fn a_longer_name_has_a_wider_column() {
+        let class = |name: &str| plain(name).class;
+        assert_eq!(class("meta-outlet"), "");
+        assert_eq!(class("group-4-meta-outlet"), "short");
+        assert_eq!(class("everyone-who-has-bought-on-meta"), "name");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use throng_model::AudienceName;
+use throng_model::{AudienceName, RefreshId};
 use throng_store::{HistoryEntry, HistoryEvent, LedgerError, Refresh};
 use throng_telemetry::metrics;
 
@@ -13,19 +13,20 @@ use crate::RefreshContext;
 /// What the reason of a cancelled refresh begins with.
 const CANCELLED: &str = "cancelled";
 
-/// Ends the open refresh of an audience; `who` is for the history. A builder of this process stops
+/// Ends the open refresh of an audience, or only `id`; `who` is for the history. A builder of this process stops
 /// at once and kills its query worker; one of another process does so within a second. `None` if no
-/// refresh is open.
+/// refresh is open, or another one than `id`.
 ///
 /// # Errors
 /// [`LedgerError`]; the refresh continues then.
 pub async fn cancel(
     ctx: &Arc<RefreshContext>,
     name: &AudienceName,
+    id: Option<RefreshId>,
     who: &str,
 ) -> Result<Option<Refresh>, LedgerError> {
     let reason = format!("{CANCELLED} by {who}");
-    let cancelled = ctx.ledger.cancel_refresh(name, &reason, ctx.clock.now()).await?;
+    let cancelled = ctx.ledger.cancel_refresh(name, id, &reason, ctx.clock.now()).await?;
     let Some(refresh) = cancelled else { return Ok(None) };
     // After the ledger: a builder that wakes up earlier finds its lease valid and goes on.
     ctx.cancelled.notify_waiters();

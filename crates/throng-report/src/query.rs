@@ -1,6 +1,6 @@
 //! Which days a report is about.
 
-use throng_model::{BudgetDay, TimestampError};
+use throng_model::BudgetDay;
 
 /// How many days a report has unless the query says so.
 pub const DEFAULT_DAYS: i32 = 7;
@@ -19,13 +19,11 @@ pub struct DayRange {
 /// Why a query of a report is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
-    /// Not a day.
-    #[error("{field}: {why}")]
+    /// Not a day. The error names the parameter, and not its value.
+    #[error("the query parameter `{field}` is not a day such as 2026-11-23")]
     NotADay {
         /// The field of the query.
         field: &'static str,
-        /// Why.
-        why: TimestampError,
     },
     /// The first day is after the last one.
     #[error("`from` {from} is after `to` {to}")]
@@ -52,9 +50,8 @@ pub fn day_range(
     to: Option<&str>,
     newest: BudgetDay,
 ) -> Result<DayRange, QueryError> {
-    let read = |field, text: &str| {
-        text.parse::<BudgetDay>().map_err(|why| QueryError::NotADay { field, why })
-    };
+    let read =
+        |field, text: &str| text.parse::<BudgetDay>().map_err(|_| QueryError::NotADay { field });
     let from = from.map(|text| read("from", text)).transpose()?;
     let to = to.map(|text| read("to", text)).transpose()?.unwrap_or(newest);
     let from = from.unwrap_or(BudgetDay(to.0.saturating_sub(DEFAULT_DAYS - 1)));
@@ -94,7 +91,10 @@ mod tests {
         for text in ["", "today", "2026-2-30", "2026-02-30", "2026-11-23T00:00:00Z", "99999-01-01"]
         {
             let error = shown(Some(text), None).unwrap_err();
-            assert!(error.starts_with("from: "), "{text}: {error}");
+            assert_eq!(
+                error, "the query parameter `from` is not a day such as 2026-11-23",
+                "{text}"
+            );
         }
     }
 }

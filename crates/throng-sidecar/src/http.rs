@@ -43,7 +43,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .fallback(|| async {
-            ApiError::new(ErrorCode::NotFound, "this path does not exist")
+            ApiError::new(ErrorCode::MissingRole, "this path does not exist")
                 .help("a sidecar has /v1/decide, /healthz, /readyz and /metrics")
         })
         .method_not_allowed_fallback(|| async {

@@ -412,11 +412,12 @@ pub trait AudienceLedger: Send + Sync {
     async fn recover_refresh(&self, id: RefreshId, holder: &str, now: Timestamp) -> Result<()>;
 
     /// Ends the open refresh of an audience as `failed`, whichever process has it, and deletes its
-    /// parts. Does not count as a failure. `None` if there is no open refresh. The holder loses its
-    /// lease.
+    /// parts. Does not count as a failure. `None` if there is no open refresh, or another one than `id`. The
+    /// holder loses its lease.
     async fn cancel_refresh(
         &self,
         audience: &AudienceName,
+        id: Option<RefreshId>,
         reason: &str,
         now: Timestamp,
     ) -> Result<Option<Refresh>>;

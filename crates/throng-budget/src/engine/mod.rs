@@ -576,8 +576,8 @@ impl AdGroupState {
             (false, false) => format!("{actual} spent reach {budget} {currency}"),
         };
         if open && pass_through_rate != PassThroughRate::ALL {
-            let percent = pass_through_rate.share() * 100.0;
-            reason.push_str(&format!("; shown at {percent:.1} % of requests"));
+            let percent = pass_through_rate.percent_text();
+            reason.push_str(&format!("; shown at {percent} of requests"));
         }
         Self {
             name: config.name.clone(),

@@ -332,6 +332,7 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
     async fn cancel_refresh(
         &self,
         audience: &AudienceName,
+        id: Option<RefreshId>,
         reason: &str,
         now: Timestamp,
     ) -> Result<Option<Refresh>> {
@@ -339,11 +340,11 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
             let text = concat!(
                 "UPDATE refreshes SET state = 'failed', finished_at = $2, reason = $3,
                     holder = NULL, lease_until = NULL
-                 WHERE audience = $1 AND state IN ('scheduled', 'processing', 'halted')
+                 WHERE audience = $1 AND id = coalesce($4, id) AND state IN ('scheduled', 'processing', 'halted')
                  RETURNING ",
                 refresh_columns!()
             );
-            let cancelled = tx.optional(text, (audience, now, reason), refresh_of).await?;
+            let cancelled = tx.optional(text, (audience, now, reason, id), refresh_of).await?;
             if let Some(refresh) = &cancelled {
                 parts::delete_all(tx, refresh.id).await?;
                 waiting::cancel(tx, audience, reason, now).await?;

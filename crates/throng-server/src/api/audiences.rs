@@ -4,8 +4,8 @@ use axum::extract::{Path, Query};
 use axum::{Extension, Json};
 use throng_access::Caller;
 use throng_api::{
-    AudienceDetail, AudienceList, AudienceSnapshot, AudienceSummary, ListQuery, RefreshCancelled,
-    RefreshQuery, RefreshQueued, SnapshotVersion,
+    AudienceDetail, AudienceList, AudienceSnapshot, AudienceSummary, CancelQuery, ListQuery,
+    RefreshCancelled, RefreshQuery, RefreshQueued, SnapshotVersion,
 };
 use throng_operations::{audiences as operations, lists};
 
@@ -88,14 +88,15 @@ pub(crate) async fn release(
 }
 
 /// Cancels the open refresh.
-#[utoipa::path(post, path = "/v1/audiences/{name}/cancel", params(("name" = String, Path)), responses((status = 200, body = RefreshCancelled, description = "the cancelled refresh, whose state is failed"), (status = 404, description = "no such audience"), (status = 409, description = "no refresh is open")))]
+#[utoipa::path(post, path = "/v1/audiences/{name}/cancel", params(("name" = String, Path), ("refresh" = Option<i64>, Query, description = "the id of the refresh to cancel, which is refused if it is not the open one; by default the open one")), responses((status = 200, body = RefreshCancelled, description = "the cancelled refresh, whose state is failed"), (status = 404, description = "no such audience"), (status = 409, description = "no refresh is open, or not `refresh`")))]
 pub(crate) async fn cancel(
     OperationsOf(node): OperationsOf,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
+    Query(CancelQuery { refresh }): Query<CancelQuery>,
 ) -> Result<Json<RefreshCancelled>, ApiError> {
     let name = operations::declared(&node, &name)?;
-    let refresh = operations::cancel(&node, &name, caller.name()).await?;
+    let refresh = operations::cancel(&node, &name, refresh, caller.name()).await?;
     Ok(Json(RefreshCancelled { refresh }))
 }
 

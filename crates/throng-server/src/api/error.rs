@@ -248,11 +248,12 @@ tokio::task_local! {
 
 /// The path does not exist, or not on a node with these roles. A browser gets a page, unless it is a path of the API.
 pub(super) async fn no_such_route(roles: Arc<[Role]>, request: Request) -> Response {
-    let error = ApiError::not_found("this path does not exist");
+    let missing = |code| ApiError::new(code, "this path does not exist");
     if !roles.contains(&Role::Api) {
         let roles = roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(", ");
         let help = "use a node with the role api, or see /openapi.json";
-        return error.help(format!("this node has only the role {roles}: {help}")).into_response();
+        let help = format!("this node has only the role {roles}: {help}");
+        return missing(ErrorCode::MissingRole).help(help).into_response();
     }
     if !is_api_path(request.uri().path()) && prefers_html(request.headers()) {
         let caller = request.extensions().get::<Caller>();
@@ -260,7 +261,7 @@ pub(super) async fn no_such_route(roles: Arc<[Role]>, request: Request) -> Respo
             return (StatusCode::NOT_FOUND, Html(html)).into_response();
         }
     }
-    error.help("/openapi.json lists all paths").into_response()
+    missing(ErrorCode::UnknownPath).help("/openapi.json lists all paths").into_response()
 }
 
 /// The path exists, but not with this method.
@@ -292,7 +293,9 @@ pub(super) fn into_api_error(response: Response) -> Response {
             ApiError::with_status(status, ErrorCode::Internal, "the request failed")
                 .help("the log of the node has the cause, with the request id")
         }
-        StatusCode::BAD_REQUEST => ApiError::bad_request("a part of the path is not of its type"),
+        StatusCode::BAD_REQUEST => {
+            ApiError::new(ErrorCode::InvalidPath, "a part of the path is not of its type")
+        }
         _ => {
             let message = status.canonical_reason().unwrap_or("refused").to_lowercase();
             ApiError::with_status(status, ErrorCode::BadRequest, message)
@@ -303,12 +306,33 @@ pub(super) fn into_api_error(response: Response) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::{Body, to_bytes};
+
     use super::*;
 
     fn retry_after(error: ApiError) -> Option<String> {
         let response = error.into_response();
         let value = response.headers().get(header::RETRY_AFTER)?;
         Some(value.to_str().unwrap().to_owned())
+    }
+
+    #[tokio::test]
+    async fn the_code_says_whether_the_node_lacks_the_role_for_a_path() {
+        let code = async |role: Role| {
+            let request = Request::new(Body::empty());
+            let response = no_such_route(Arc::from([role]), request).await;
+            let body = to_bytes(response.into_body(), 10_000).await.unwrap();
+            let body: ErrorBody = serde_json::from_slice(&body).unwrap();
+            body.error.code
+        };
+        assert_eq!(code(Role::Relay).await, ErrorCode::MissingRole);
+        assert_eq!(code(Role::Api).await, ErrorCode::UnknownPath);
+        let text = Response::new(Body::empty());
+        let (mut head, body) = text.into_parts();
+        head.status = StatusCode::BAD_REQUEST;
+        let response = into_api_error(Response::from_parts(head, body));
+        let body = to_bytes(response.into_body(), 10_000).await.unwrap();
+        assert!(String::from_utf8_lossy(&body).contains("\"invalid_path\""), "{body:?}");
     }
 
     #[test]

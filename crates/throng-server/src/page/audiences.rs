@@ -5,7 +5,6 @@ use throng_api::{BulkOperation, ListQuery};
 use throng_operations::{audiences, bulk, history, lists};
 use throng_page::audiences::AudienceView;
 use throng_page::one_page;
-use throng_spec::{Audience, Schedule};
 use throng_store::SubjectKind;
 
 use super::{Context, OperationsOf, Page, PageError, html};
@@ -40,24 +39,8 @@ pub(super) async fn one(OperationsOf(node): OperationsOf, Path(name): Path<Strin
         detail: audiences::detail(&node, declared.name.clone(), MAX_SIZES).await?,
         description: declared.description.clone(),
         sql: declared.sql.clone(),
-        schedule: schedule(declared),
+        schedule: audiences::schedule(declared),
         history: history::newest(&node, Some(subject), HISTORY_ROWS).await?,
     };
     html(throng_page::audiences::one(view))
-}
-
-/// When an audience is refreshed, in two lines; `None` if only people refresh it.
-fn schedule(audience: &Audience) -> Option<(String, String)> {
-    let looks = audience.source_trigger.as_ref();
-    let looks = looks.map(|trigger| format!("source, every {} s", trigger.poll_secs));
-    match (&audience.schedule, looks) {
-        (Some(Schedule { cron, time_zone }), None) => {
-            Some((cron.clone(), time_zone.as_str().to_owned()))
-        }
-        (Some(Schedule { cron, time_zone }), Some(looks)) => {
-            Some((cron.clone(), format!("{}; {looks}", time_zone.as_str())))
-        }
-        (None, Some(looks)) => Some(("on change".to_owned(), looks)),
-        (None, None) => None,
-    }
 }

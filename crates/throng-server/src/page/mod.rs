@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Query, Request, State};
+use axum::http::{StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -53,7 +53,10 @@ pub(crate) fn routes() -> Router<Arc<NodeContext>> {
 /// and removes what the workspace does not have from its menu.
 async fn show_workspace(request: Request, next: Next) -> Response {
     let workspace = request.extensions().get::<Caller>().and_then(Caller::workspace).cloned();
-    let response = next.run(request).await;
+    let response = match refused_query(request.uri()) {
+        Some(response) => response,
+        None => next.run(request).await,
+    };
     let Some(workspace) = workspace else { return response };
     let (mut head, body) = response.into_parts();
     // It was rendered in memory.
@@ -63,6 +66,13 @@ async fn show_workspace(request: Request, next: Next) -> Response {
     head.headers.remove(header::CONTENT_LENGTH);
     let html = throng_page::in_workspace(&String::from_utf8_lossy(&html), &workspace);
     Response::from_parts(head, Body::from(html))
+}
+
+/// The answer to a query with a value of another kind. That of the framework is a line of text.
+fn refused_query(uri: &Uri) -> Option<Response> {
+    let Query(query) = Query::<Vec<(String, String)>>::try_from_uri(uri).ok()?;
+    let why = throng_api::check_page_query(uri.path(), &query).err()?;
+    Some(PageError::Failed(ApiError::bad_request(why.message).help(why.help)).into_response())
 }
 
 /// The style and the script of the pages. They contain no data, so they need no token.

@@ -29,12 +29,12 @@ async fn errors_have_one_form() {
     let client = Client::of(&node);
     let large = "x".repeat(3_000);
     for (method, path, sent, status, code) in [
-        ("GET", "/v1/nowhere", "", 404, "not_found"),
+        ("GET", "/v1/nowhere", "", 404, "unknown_path"),
         ("DELETE", "/v1/budgets", "", 405, "method_not_allowed"),
         ("GET", "/v1/audiences/nobody", "", 404, "not_found"),
         ("GET", "/v1/budgets/gloves", "", 404, "not_found"),
         ("GET", "/v1/tasks/99", "", 404, "not_found"),
-        ("GET", "/v1/tasks/many", "", 400, "bad_request"),
+        ("GET", "/v1/tasks/many", "", 400, "invalid_path"),
         ("GET", "/v1/why/building/shoes", "", 400, "bad_request"),
         ("POST", "/v1/lookups", "{", 400, "bad_request"),
         ("POST", "/v1/lookups", "{\"keys\": 1}", 400, "bad_request"),
@@ -82,12 +82,51 @@ async fn a_path_that_does_not_exist_is_a_page_for_a_browser_and_json_for_a_progr
         let kind = if is_page { "text/html; charset=utf-8" } else { "application/json" };
         assert_eq!(header("content-type"), kind, "{case}");
         let body = response.text().await.unwrap();
-        let part = if is_page { "<a href=\"/\">" } else { "\"not_found\"" };
+        let part = if is_page { "<a href=\"/\">" } else { "\"unknown_path\"" };
         assert!(body.contains(part), "{case}: {body}");
         // Strangers do not find out which paths exist.
         let response = stranger.request("GET", path).header("accept", accept).send().await.unwrap();
         assert_eq!(response.status(), 401, "{case}");
     }
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parameter_of_another_kind_is_named_without_its_value() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path(), spec(SPEC), &noon()).await.unwrap();
+    let client = Client::of(&node);
+    for (path, name) in [
+        ("/alerts?from=s3cret", "from"),
+        ("/alerts?limit=s3cret", "limit"),
+        ("/audiences?limit=s3cret", "limit"),
+        ("/activation/syncs?limit=-1", "limit"),
+        ("/activation/runs?limit=s3cret", "limit"),
+        ("/activation/tasks?limit=s3cret", "limit"),
+        ("/budgets/report?format=s3cret", "format"),
+        ("/budgets?search=s3cret&search=s3cret", "search"),
+        ("/decide?user=s3cret&user=s3cret", "user"),
+        ("/v1/alerts?offset=s3cret", "offset"),
+        ("/v1/tasks?limit=s3cret", "limit"),
+        ("/v1/feed?format=s3cret", "format"),
+        ("/v1/budgets/report?format=s3cret", "format"),
+        ("/v1/budgets/report?from=s3cret", "from"),
+        ("/budgets/report?to=s3cret", "to"),
+    ] {
+        let response = client.request("GET", path).send().await.unwrap();
+        assert_eq!(response.status(), 400, "{path}");
+        let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
+        let is_page = !path.starts_with("/v1/");
+        assert_eq!(kind.starts_with("text/html"), is_page, "{path}: {kind}");
+        let body = response.text().await.unwrap();
+        let hint = if is_page { "Suggested fix:" } else { "\"help\":\"" };
+        assert!(body.contains(hint) && body.contains(&format!("`{name}`")), "{path}: {body}");
+        assert!(!body.contains("s3cret"), "{path}: {body}");
+    }
+    let link = client.request("GET", "/sign-in?code=s3cret&code=s3cret").send().await.unwrap();
+    assert_eq!(link.status(), 400);
+    let body = link.text().await.unwrap();
+    assert!(body.contains("<main>") && !body.contains("s3cret"), "{body}");
     node.shutdown().await;
 }
 

@@ -120,8 +120,14 @@ async fn a_cancelled_refresh_ends_at_once_without_an_alert() {
     let (ctx, client) = (Arc::clone(node.context()), Client::of(&node));
     settled(&ctx, "bad", is(RefreshState::Processing)).await;
     healthy(&client).await;
-    let (status, answer) = client.post("/v1/audiences/bad/cancel", &json!({})).await;
+    let open = ctx.ledger.audience(&"bad".parse().unwrap()).await.unwrap().unwrap();
+    let id = open.refresh.unwrap().id.0;
+    let path = |id: i64| format!("/v1/audiences/bad/cancel?refresh={id}");
+    let (status, other) = client.post(&path(id + 1), &json!({})).await;
+    assert_eq!((status, &other["error"]["code"]), (409, &json!("wrong_state")), "{other}");
+    let (status, answer) = client.post(&path(id), &json!({})).await;
     assert_eq!((status, &answer["refresh"]["state"]), (200, &json!("failed")), "{answer}");
+    assert_eq!(answer["refresh"]["id"], json!(id), "{answer}");
     let (status, again) = client.post("/v1/audiences/bad/cancel", &json!({})).await;
     assert_eq!((status, &again["error"]["code"]), (409, &json!("wrong_state")));
     let why = client.get("/v1/why/audience/bad").await;

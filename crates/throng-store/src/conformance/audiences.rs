@@ -139,7 +139,7 @@ pub(super) async fn a_waiting_refresh_follows_every_end(ledger: &dyn Ledger) {
     assert_wrong_state(ledger.request_refresh(&name, false, at(14)).await);
     ledger.resume_audience(&name).await.unwrap();
     // A person who cancels ends both.
-    let cancelled = ledger.cancel_refresh(&name, "cancelled by ann", at(15)).await.unwrap();
+    let cancelled = ledger.cancel_refresh(&name, None, "cancelled by ann", at(15)).await.unwrap();
     assert_eq!(cancelled.unwrap().id, fourth);
     let ended = newest().await;
     assert_eq!((ended.id, ended.state), (fifth, RefreshState::Failed));
@@ -168,7 +168,7 @@ pub(super) async fn a_state_of_the_source_queues_one_refresh(ledger: &dyn Ledger
     assert!(record("s2", true, 7).await);
     let queued = newest().await.refresh.unwrap();
     assert_eq!((queued.trigger, queued.scheduled_at), (RefreshTrigger::SourceChanged, at(7)));
-    ledger.cancel_refresh(&name, "stop", at(8)).await.unwrap();
+    ledger.cancel_refresh(&name, None, "stop", at(8)).await.unwrap();
     assert!(!record("s2", true, 9).await, "a refresh for it was queued");
     ledger.pause_audience(&name, at(10)).await.unwrap();
     assert!(!record("s3", true, 11).await);
@@ -274,17 +274,21 @@ pub(super) async fn tries_that_end_without_a_result_are_counted(ledger: &dyn Led
 
 pub(super) async fn a_cancelled_refresh_has_ended_for_its_holder(ledger: &dyn Ledger) {
     let name = audience("buyers");
-    assert_eq!(ledger.cancel_refresh(&name, "cancelled", at(0)).await.unwrap(), None);
+    assert_eq!(ledger.cancel_refresh(&name, None, "cancelled", at(0)).await.unwrap(), None);
     let id = building(ledger, "buyers", "b", 0).await.id;
     let part = NewPart { kind: PartKind::Scan, number: 0, covers: serde_json::json!({}) };
     ledger.add_parts(id, &[part], None).await.unwrap();
-    let cancelled = ledger.cancel_refresh(&name, "cancelled by ann", at(5)).await.unwrap().unwrap();
+    let other = Some(RefreshId(id.0 + 1));
+    assert_eq!(ledger.cancel_refresh(&name, other, "cancelled", at(4)).await.unwrap(), None);
+    assert_eq!(ledger.refresh(id).await.unwrap().state, RefreshState::Processing);
+    let reason = "cancelled by ann";
+    let cancelled = ledger.cancel_refresh(&name, Some(id), reason, at(5)).await.unwrap().unwrap();
     assert_eq!((cancelled.id, cancelled.state), (id, RefreshState::Failed));
     assert_eq!((cancelled.failures, cancelled.finished_at), (0, Some(at(5))));
-    assert_eq!(cancelled.reason.as_deref(), Some("cancelled by ann"));
+    assert_eq!(cancelled.reason.as_deref(), Some(reason));
     assert_eq!(ledger.parts(id).await.unwrap(), []);
     assert_lease_lost(ledger.record_refresh_progress(id, "b", at(99), 1, 0, None).await);
-    assert_eq!(ledger.cancel_refresh(&name, "again", at(6)).await.unwrap(), None);
+    assert_eq!(ledger.cancel_refresh(&name, None, "again", at(6)).await.unwrap(), None);
     // The next one is another refresh.
     let next = ledger.schedule_refresh(&name, RefreshTrigger::Manual, at(7)).await.unwrap();
     assert_ne!(next, id);

@@ -100,7 +100,7 @@ pub(super) async fn a_pinned_version_stays_until_it_is_unpinned(ledger: &dyn Led
     let made = snapshot("buyers", 4, open.id);
     assert_wrong_state(ledger.publish(&made, "b", at(10)).await);
     assert_wrong_state(ledger.approve(&name, 3, at(10)).await);
-    ledger.cancel_refresh(&name, "cancelled", at(10)).await.unwrap().unwrap();
+    ledger.cancel_refresh(&name, None, "cancelled", at(10)).await.unwrap().unwrap();
     for trigger in [RefreshTrigger::Manual, RefreshTrigger::Apply] {
         assert_wrong_state(ledger.schedule_refresh(&name, trigger, at(11)).await);
     }

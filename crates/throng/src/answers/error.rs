@@ -1,6 +1,7 @@
 //! Errors of the API. Their bodies are read leniently: a proxy may have sent something else.
 
 use serde::Deserialize;
+use throng_api::ErrorCode;
 use throng_spec::Problem;
 
 /// The body of an error.
@@ -30,30 +31,36 @@ struct ProblemList {
     problems: Vec<Problem>,
 }
 
-/// What nodes of all versions answer to a request that they do not know.
-const UNKNOWN_REQUEST: [&str; 3] = [
-    "this path does not exist",
-    "this path does not support this method",
+/// The codes for a request that the node does not know.
+const UNKNOWN_REQUEST: [ErrorCode; 3] = [
+    ErrorCode::UnknownPath,
+    ErrorCode::MethodNotAllowed,
     // `/v1/tasks/summary`, where only `/v1/tasks/{id}` is known.
-    "a part of the path is not of its type",
+    ErrorCode::InvalidPath,
 ];
 
-/// How the hints of a node without the role, and of a gate, begin: they know the request, which is for another process.
-const OTHER_PROCESS: [&str; 2] = ["this node has only the role", "a sidecar has"];
+/// What nodes say that have none of these codes. A node without the role says the same.
+const EARLIER_MESSAGES: [&str; 2] =
+    ["this path does not exist", "a part of the path is not of its type"];
 
 /// The error in a body; without any field if the body is not one of the API.
 pub(crate) fn error_of(body: &str) -> ErrorDetail {
     let error = serde_json::from_str::<ErrorBody>(body).unwrap_or_default().error;
-    let is_known = |text: &str| !UNKNOWN_REQUEST.contains(&text);
-    let is_of_other = |help: &str| OTHER_PROCESS.iter().any(|begin| help.starts_with(begin));
-    let has_hint = error.help.as_deref().is_some_and(is_of_other);
-    if has_hint || error.message.as_deref().is_none_or(is_known) {
+    let code = error.code.as_deref().unwrap_or_default();
+    let is_unknown = UNKNOWN_REQUEST.iter().any(|unknown| unknown.as_str() == code);
+    let has_codes = !["", "not_found", "bad_request"].contains(&code);
+    let is_other = |text: &str| has_codes || !EARLIER_MESSAGES.contains(&text);
+    if !is_unknown && error.message.as_deref().is_none_or(is_other) {
         return error;
     }
-    let message =
-        "the node does not know this request: it is of another version than this command line";
-    let help = "upgrade the node, or use the command line of the node's version";
-    ErrorDetail { message: Some(message.to_owned()), help: Some(help.to_owned()), ..error }
+    let version = "it is of another version than this command line";
+    let mut message = format!("the node does not know this request: {version}");
+    let mut help = "upgrade the node, or use the command line of the node's version".to_owned();
+    if !is_unknown {
+        message.push_str(", or lacks the role for it");
+        help.extend(error.help.iter().flat_map(|said| ["; the node says: ", said.as_str()]));
+    }
+    ErrorDetail { message: Some(message), help: Some(help), ..error }
 }
 
 /// The problems of a spec in a body. They are read apart from the error, which is shown even if problems of
@@ -78,23 +85,38 @@ mod tests {
 
     #[test]
     fn a_request_that_the_node_does_not_know_is_of_another_version() {
-        for message in UNKNOWN_REQUEST {
-            let body = format!(r#"{{"error": {{"code": "bad_request", "message": "{message}"}}}}"#);
+        for code in UNKNOWN_REQUEST {
+            let body =
+                format!(r#"{{"error": {{"code": "{code}", "message": "no", "help": "h"}}}}"#);
             let error = error_of(&body);
-            assert!(error.message.unwrap().contains("another version"), "{message}");
-            assert!(error.help.unwrap().contains("upgrade the node"), "{message}");
-            assert_eq!(error.code.as_deref(), Some("bad_request"));
+            assert!(error.message.unwrap().ends_with("than this command line"), "{code}");
+            assert!(error.help.unwrap().starts_with("upgrade the node"), "{code}");
+            assert_eq!(error.code.as_deref(), Some(code.as_str()));
         }
-        for begin in OTHER_PROCESS {
-            let message = UNKNOWN_REQUEST[0];
-            let body = format!(r#"{{"error": {{"message": "{message}", "help": "{begin} x"}}}}"#);
-            let error = error_of(&body);
-            assert_eq!(error.message.as_deref(), Some(message));
-            assert_eq!(error.help, Some(format!("{begin} x")));
-        }
+        let body = r#"{"error": {"code": "missing_role", "message": "this path does not exist",
+            "help": "use a node with the role api", "request_id": "17"}}"#;
+        let error = error_of(body);
+        assert_eq!(error.message.as_deref(), Some("this path does not exist"));
+        assert_eq!(error.help.as_deref(), Some("use a node with the role api"));
+        assert_eq!(error.request_id.as_deref(), Some("17"));
         let other = error_of(r#"{"error": {"message": "no audience `a`", "help": "list them"}}"#);
         assert_eq!(other.message.as_deref(), Some("no audience `a`"));
         assert_eq!(other.help.as_deref(), Some("list them"));
+    }
+
+    #[test]
+    fn a_node_without_the_codes_may_be_of_another_version_or_lack_the_role() {
+        for message in EARLIER_MESSAGES {
+            for code in [r#""code": "not_found", "#, r#""code": "bad_request", "#, ""] {
+                let body = format!(r#"{{"error": {{{code}"message": "{message}", "help": "h"}}}}"#);
+                let error = error_of(&body);
+                assert!(error.message.unwrap().ends_with("or lacks the role for it"), "{body}");
+                assert!(error.help.unwrap().ends_with("version; the node says: h"), "{body}");
+                assert_eq!(error.code.is_some(), !code.is_empty());
+            }
+            let body = format!(r#"{{"error": {{"code": "internal", "message": "{message}"}}}}"#);
+            assert_eq!(error_of(&body).message.as_deref(), Some(message));
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use throng_api::{
-    ActivationTaskProgress, BulkOperation, ListQuery, RemovalList, RunList, RunRefused,
+    ActivationTaskProgress, BulkOperation, BulkReport, ListQuery, RemovalList, RunList, RunRefused,
     RunRequested, RunSync, RunsRequested, SyncList, SyncSize, SyncSizes, SyncSummary, TaskDetail,
     TaskList, TaskSummary, TasksEnqueued, next_try,
 };
@@ -14,7 +14,7 @@ use super::bulk::{self, confirmed};
 use super::lists;
 use crate::args::{FilterArgs, ListArgs, NodeArgs, SyncCommand, TasksCommand};
 use crate::client::{Client, RequestError, segment};
-use crate::failure::Failure;
+use crate::failure::{Failure, report_partial};
 use crate::out::{self, Output};
 
 /// Requests a run of each sync that is not paused, of a destination or of all. A sync that is refused, as one that is
@@ -45,18 +45,17 @@ async fn run_many(destination: Option<&str>, node: &NodeArgs, output: Output) ->
             }
         }
     }
-    if let (true, Some(RunRefused { sync, error })) = (requested.is_empty(), refused.first()) {
-        return Err(Failure::new(format!("no run was requested; {sync}: {error}")).into());
+    let done = RunsRequested { requested, refused };
+    if output == Output::Text {
+        out::line(done.result(&named));
+    }
+    if let Some(text) = done.incomplete() {
+        let error = anyhow::Error::new(Failure::new(text).help(BulkReport::HELP));
+        return Ok(report_partial(&error, &done, output));
     }
     if output.is_json() {
-        out::json(&RunsRequested { requested, refused });
-        return Ok(ExitCode::SUCCESS);
+        out::json(&done);
     }
-    for RunRefused { sync, error } in &refused {
-        out::message(format!("{sync} is left out: {error}"));
-    }
-    let runs = out::counted(requested.len() as u64, "run");
-    out::line(format!("requested: {runs}{named}, of what differs; see `throng sync runs`"));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::rejection::FormRejection;
+use axum::extract::rejection::{FormRejection, QueryRejection};
 use axum::extract::{ConnectInfo, Query, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
@@ -40,9 +40,12 @@ struct Link {
 /// not consume the code.
 async fn open(
     State(guard): State<Arc<Guard>>,
-    Query(Link { code }): Query<Link>,
+    link: Result<Query<Link>, QueryRejection>,
     parts: Parts,
 ) -> Response {
+    let Ok(Query(Link { code })) = link else {
+        return page(StatusCode::BAD_REQUEST, "/", "This is not a whole sign-in link.");
+    };
     if code.is_empty() {
         return page(StatusCode::OK, "/", "");
     }
