@@ -24,7 +24,7 @@ pub trait Copies: Send + Sync + Debug {
     /// Makes a copy equal to its bucket, unless that was done some seconds ago.
     ///
     /// # Errors
-    /// [`CopyFailure`]. With [`Wait::Short`] also if it takes long; it goes on without the caller.
+    /// [`CopyFailure`]. With [`Wait::Short`] also if it takes long; it continues without the caller.
     async fn update(&self, bucket: &SourceBucket, wait: Wait) -> Result<(), CopyFailure>;
 
     /// The objects that a copy had at its last update. None, if they are not known: then other machines cannot read
