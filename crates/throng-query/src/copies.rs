@@ -14,7 +14,7 @@ use throng_spec::{BucketUrl, Source, SourceBucket};
 use crate::inputs::{InputQuery, InputState};
 use crate::listing::{Refused, SourceListing};
 
-/// The copies of this machine.
+/// The local copies of the buckets of sources: a source in a bucket is read as the folder of its copy.
 #[async_trait]
 pub trait Copies: Send + Sync + Debug {
     /// The folder of a bucket's copy. Creates it, because a query worker can only read folders that exist when it
