@@ -221,10 +221,8 @@ fn newest(
         .filter(|version| below.is_none_or(|below| *version < below))
         .max()
         .with_context(|| match below {
-            Some(below) => {
-                format!("audience {name} has no {state} snapshot before version {below}")
-            }
-            None => format!("audience {name} has no {state} snapshot"),
+            Some(below) => format!("audience {name} has no {state} version before {below}"),
+            None => format!("audience {name} has no {state} version"),
         })
 }
 
@@ -410,7 +408,7 @@ mod tests {
         assert_eq!(newest(&detail, Held, None).unwrap(), 4);
         assert_eq!(newest(&detail, Published, Some(3)).unwrap(), 1);
         let none = newest(&detail, Published, Some(1)).unwrap_err();
-        assert_eq!(none.to_string(), "audience a has no published snapshot before version 1");
+        assert_eq!(none.to_string(), "audience a has no published version before 1");
     }
 
     #[test]
