@@ -52,7 +52,7 @@ pub(crate) fn check(root: &Path) -> Result<tempfile::TempDir> {
         for version in VERSIONS {
             let manifests = chart.template(values, version, &[])?;
             chart.validate(&manifests, version)?;
-            // The pods of other audiences go on if one audience fails.
+            // The pods of other audiences continue if one audience fails.
             ensure!(
                 !manifests.contains("completionMode: Indexed")
                     || manifests.contains("action: FailIndex"),

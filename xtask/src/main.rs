@@ -140,7 +140,7 @@ fn cargo_test(root: &Path, workspace: bool) -> Command {
 }
 
 /// The compilation of all tests by another process. Dropping it, after an error of what runs beside it, waits for its end:
-/// the compilers that cargo has started would go on without it.
+/// the compilers that cargo has started would continue without it.
 struct Compilation(Child);
 
 impl Compilation {

@@ -106,7 +106,7 @@ pub struct LimitsChange {
     pub removed: Vec<String>,
 }
 
-/// The limits of a running node.
+/// What specs over HTTP may name on a running node. Read at the start and again at SIGHUP, for later requests.
 #[derive(Debug)]
 pub struct NodeLimits {
     config: LimitsConfig,

@@ -22,7 +22,7 @@ enum Sender {
     Foreign,
 }
 
-/// The origin of a request.
+/// From whose page a request comes, by `Origin` and `Sec-Fetch-Site`. Pages of other sites may change nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestOrigin {
     sender: Sender,

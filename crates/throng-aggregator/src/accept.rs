@@ -386,7 +386,7 @@ impl Budgets {
                 self.health.report_problem(kind, &key, throng_model::with_causes(error));
             }
             // Both kinds: the errors since the last success can be of both, and the other one would
-            // stay open for ever.
+            // stay open forever.
             None if self.refusing.lock().remove(&partition) => {
                 self.health.clear_problem(ProblemKind::Disk, &key);
                 self.health.clear_problem(ProblemKind::Log, &key);

@@ -115,7 +115,7 @@ async fn replay(
 
 /// Applies what was appended since the checkpoint. If that panics, it restores the state and applies the
 /// records one by one: the one that panics is then known and goes to the quarantine. Without the quarantine
-/// one such record would stop its partition for ever, in every process that takes it over.
+/// one such record would stop its partition forever, in every process that takes it over.
 pub(super) async fn replay_and_quarantine(
     quarantine: &Quarantine,
     state: &mut PartitionState,

@@ -233,7 +233,7 @@ impl CatalogCheck {
         // The short interval limits the reads of partitions whose pauses end at the same time.
         match versions.newest(Instant::now(), interval / 10).await {
             Some(newest) if newest <= version => {
-                // The log may have lost the record that the caller has, and would end before it for ever.
+                // The log may have lost the record that the caller has, and would end before it forever.
                 let read = offset.map_or(0, |offset| offset.saturating_add(1));
                 self.settled = self.settled.max(self.end).max(read);
                 self.has_no_answer = false;

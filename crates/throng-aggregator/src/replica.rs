@@ -121,7 +121,7 @@ fn spawn(
 
 impl Drop for PartitionReplica {
     fn drop(&mut self) {
-        // A replica that was not stopped: otherwise its task would hold the log open for ever.
+        // A replica that was not stopped: otherwise its task would hold the log open forever.
         if let Some(task) = self.task.get_mut().take() {
             task.abort();
         }
@@ -293,7 +293,7 @@ impl PartitionReplica {
         Ok(self.wait_until_applied_or_behind(end, timeout).await)
     }
 
-    /// As [`Self::wait_until_applied`]; also `true` as soon as it goes on only under the next spec, which may be the
+    /// As [`Self::wait_until_applied`]; also `true` as soon as it continues only under the next spec, which may be the
     /// one that the caller is about to apply.
     async fn wait_until_applied_or_behind(&self, end: u64, timeout: Duration) -> bool {
         let mut is_behind = self.is_behind.clone();
@@ -355,7 +355,7 @@ impl PartitionReplica {
     /// replica that published while this leader was silent is superseded by that, and stops. If instead
     /// another process has become the leader, it has rewritten the checkpoint, and this replica is fenced.
     /// The checkpoint decides, not the frames: without the write, two leaders would bump their epochs in
-    /// turn for ever. Returns whether the epoch was bumped.
+    /// turn forever. Returns whether the epoch was bumped.
     pub(super) async fn reclaim(&self, now: Timestamp) -> Result<bool, BudgetsError> {
         if !self.is_superseded() || self.is_fenced() {
             return Ok(false);

@@ -191,6 +191,7 @@ async fn send_next(
         Ok(secret) => client.send(settings, &secret, &event::payload(&event), now).await.0,
         Err(error) => WebhookResponse::NoResponse(throng_model::with_causes(&error)),
     };
+    // Again: the request may have taken as long as its timeout.
     let now = deps.clock.now();
     match outcome::decide_after_send(&response, row.failures, event.id.unsigned_abs()) {
         AfterSend::Ended(result) => {
@@ -216,6 +217,7 @@ async fn send_next(
             metrics::counter!(metrics::ALERT_DELIVERY_FAILURES_TOTAL, "receiver" => name.clone())
                 .increment(1);
             ledger.record_delivery_failure(name, &why, now.plus(delay)).await?;
+            // Later events wait: a receiver gets them in the order in which they happened.
             Ok(false)
         }
     }

@@ -1,5 +1,5 @@
 //! Raises alerts about records of the event log that are quarantined: their events count nowhere, and the partition
-//! works on as if nothing had happened.
+//! continues without them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::reconcile::{Cause, open_alerts, reconcile};
 /// The interval in which the lists of partitions are polled: one small object of each.
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
 /// How long after the newest record of its partition an alert is resolved: nothing says that a person has seen it,
-/// and a record stays in the list for ever.
+/// and a record stays in the list forever.
 const OPEN_FOR: Duration = Duration::from_secs(24 * 3_600);
 
 /// Raises and resolves alerts of quarantined records until `shutdown`, while this process is the leader.

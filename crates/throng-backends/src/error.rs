@@ -108,9 +108,9 @@ pub enum BackendError {
     /// The topics of the prefix belong to another deployment.
     #[error(
         "the Kafka topics {prefix}.events, {prefix}.feed, {prefix}.tasks and all others with this prefix belong to \
-         another deployment than the ledger: its events would be counted here, and its tasks be worked. Set \
-         node.kafka.prefix to a prefix of this deployment's own; or, if no node of the other deployment runs any \
-         more, start once with --accept-mismatch to take the topics over"
+         another deployment than the ledger: its events would be counted here, and its tasks processed. Set \
+         node.kafka.prefix to a prefix of this deployment's own; or, if no node of the other deployment is running, \
+         start once with --accept-mismatch to take the topics over"
     )]
     ForeignTopics {
         /// The prefix.

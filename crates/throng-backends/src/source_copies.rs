@@ -30,7 +30,7 @@ const USER_CACHE: CacheBounds =
 /// The time and the result of the last update of a copy; locked while it is updated.
 type LastUpdate = tokio::sync::Mutex<Option<(Duration, Result<(), CopyFailure>)>>;
 
-/// The copies of a process.
+/// The copies of buckets that a process keeps in a folder and updates before they are read.
 pub struct BucketCopies(Arc<Shared>);
 
 struct Shared {

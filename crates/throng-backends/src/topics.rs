@@ -1,5 +1,5 @@
 //! To which deployment the Kafka topics of a prefix belong. Two deployments on the same topics would count each
-//! other's events and work each other's tasks, and no record would show it.
+//! other's events and process each other's tasks, and no record would show it.
 //!
 //! The compacted topic of keyframes, which every node of a deployment can write, also has a key for the
 //! deployment. The first node that starts on topics without such a key puts it; a node whose ledger is of another

@@ -1,5 +1,5 @@
 //! The running tasks of an executor, and the service by which the scheduler cancels them. Executors that ask for tasks
-//! have no such service in Ballista: a cancelled query would go on to its end.
+//! have no such service in Ballista: a cancelled query would continue to its end.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -15,7 +15,7 @@ const DEMO_LENGTH: Duration = Duration::from_secs(2 * 3_600);
 /// `now` if the spec leaves no such gap.
 pub fn start(spec: &Spec, now: Timestamp) -> Timestamp {
     let mut start = now;
-    // Each round moves the start past one event. A schedule that never leaves a gap would go on forever,
+    // Each round moves the start past one event. A schedule that never leaves a gap would continue forever,
     // so the number of rounds is limited.
     for _ in 0..1_000 {
         match first_event(spec, start) {

@@ -334,6 +334,8 @@ impl CallPacer {
         CallAdmission::Go(CallStart { kind, at, ended, has_meter: false })
     }
 
+    /// Whether an upload starts. Its response does not show how much of the quota is used, so the meter is read before
+    /// it by another call, if uploads need a newer one.
     fn upload(&self) -> CallAdmission {
         let used = self.estimate();
         let is_alone = self.meter.is_some_and(|meter| meter.is_alone);
@@ -348,6 +350,7 @@ impl CallPacer {
         let must_read = self.meter.is_some()
             && ((is_old && used.percent >= FRESH_FROM_PERCENT)
                 || (!is_alone && since >= READ_AFTER_PERCENT_SHARED));
+        // For a minute after a read without a meter, the count of own calls is all there is.
         if !is_blocked && (!must_read || self.was_unanswered()) {
             return self.go(CallKind::Upload);
         }
@@ -370,6 +373,8 @@ impl CallPacer {
         })
     }
 
+    /// Whether a read starts. If only the meter is against it, one goes from time to time: otherwise nothing would show
+    /// that the meter has fallen.
     fn read(&self) -> CallAdmission {
         let used = self.estimate();
         // Without a meter, this call may be the one that shows it.

@@ -19,7 +19,7 @@ const SMALL_DECIMAL: u8 = 18;
 /// Digits of the largest decimal.
 const LARGE_DECIMAL: u8 = 38;
 
-/// The type of a column.
+/// The narrowest type that all values of a column have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueType {
     /// Any text.
@@ -39,7 +39,7 @@ pub enum ValueType {
     Boolean,
     /// Days of the calendar.
     Date,
-    /// Times of a day, to this unit.
+    /// Points in time, to this unit.
     Timestamp(TimeUnit),
 }
 

@@ -100,6 +100,7 @@ impl<'c, 'b> Splitter<'c, 'b> {
                 self.check_closed()?;
                 last = Some(self.carry.len());
             }
+            // The rest of a record that was too long.
             if self.skipping {
                 let Some(end) = first.or(last.filter(|_| self.ended)) else {
                     self.line += lines(&self.carry);
@@ -120,6 +121,7 @@ impl<'c, 'b> Splitter<'c, 'b> {
                     self.line += lines(&bytes);
                     return Ok(Some(Piece::Block(TextBlock { bytes, first_line })));
                 }
+                // The record does not end. Otherwise all that follows would be read into memory.
                 _ if self.carry.len() > MAX_RECORD_BYTES => {
                     let line = self.line;
                     self.line += lines(&self.carry);

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 /// Why an amount or a currency is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MoneyError {
-    /// The sum does not fit into a signed 64-bit number of micros (9.2 million million units).
-    #[error("the amount overflows: sums are limited to about 9.2 million million currency units")]
+    /// The sum does not fit into a signed 64-bit number of micros (9.2 trillion units).
+    #[error("the amount overflows: sums are limited to about 9.2 trillion currency units")]
     Overflow,
     /// Not a decimal number with at most six digits after the point.
     #[error("`{0}` is not an amount: write it like 12.50, with at most six digits after the point")]

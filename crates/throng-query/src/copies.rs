@@ -14,7 +14,7 @@ use throng_spec::{BucketUrl, Source, SourceBucket};
 use crate::inputs::{InputQuery, InputState};
 use crate::listing::{Refused, SourceListing};
 
-/// The copies of this machine.
+/// The local copies of the buckets of sources: a source in a bucket is read as the folder of its copy.
 #[async_trait]
 pub trait Copies: Send + Sync + Debug {
     /// The folder of a bucket's copy. Creates it, because a query worker can only read folders that exist when it
@@ -24,7 +24,7 @@ pub trait Copies: Send + Sync + Debug {
     /// Makes a copy equal to its bucket, unless that was done some seconds ago.
     ///
     /// # Errors
-    /// [`CopyFailure`]. With [`Wait::Short`] also if it takes long; it goes on without the caller.
+    /// [`CopyFailure`]. With [`Wait::Short`] also if it takes long; it continues without the caller.
     async fn update(&self, bucket: &SourceBucket, wait: Wait) -> Result<(), CopyFailure>;
 
     /// The objects that a copy had at its last update. None, if they are not known: then other machines cannot read

@@ -166,7 +166,8 @@ impl Session {
     }
 }
 
-/// A warehouse.
+/// A warehouse: the engine that runs the SQL of an audience as a job, whose result is read in pages. A page names its
+/// job, so that each call can be repeated, also by another process after a crash.
 #[async_trait]
 pub trait Warehouse: Send + Sync {
     /// Checks SQL, and what a run of it would read. Runs nothing and costs nothing.
@@ -188,7 +189,7 @@ pub trait Warehouse: Send + Sync {
     ) -> Result<Page, WarehouseError>;
 }
 
-/// Opens warehouses.
+/// Opens the warehouses that sources of the spec name. A trait, so that refreshes and checks depend on no client of one.
 pub trait Warehouses: Send + Sync {
     /// Opens a source of the spec. Reads its secret, and makes no call.
     ///

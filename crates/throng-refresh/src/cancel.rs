@@ -28,7 +28,7 @@ pub async fn cancel(
     let reason = format!("{CANCELLED} by {who}");
     let cancelled = ctx.ledger.cancel_refresh(name, id, &reason, ctx.clock.now()).await?;
     let Some(refresh) = cancelled else { return Ok(None) };
-    // After the ledger: a builder that wakes up earlier finds its lease valid and goes on.
+    // After the ledger: a builder that wakes up earlier finds its lease valid and continues.
     ctx.cancelled.notify_waiters();
     // After the ledger too, which has deleted the parts: it must not name an output that is gone.
     cleanup::remove_parts(ctx, refresh.id).await;

@@ -35,7 +35,7 @@ pub async fn report_faults(ctx: &Arc<RefreshContext>, faults: &[ServingFault]) {
             fault;
         ctx.observer.report_problem(&key(fault), detail);
     }
-    // Compared with the last load: a problem would stay open for ever if nobody cleared it.
+    // Compared with the last load: a problem would stay open forever if nobody cleared it.
     let resolved = ctx.faults.replace(faults.iter().map(key).collect());
     for key in &resolved {
         ctx.observer.clear_problem(key);
@@ -100,7 +100,7 @@ fn changed_files(index: &MembershipIndex, has_copies: bool) -> Vec<(String, Stri
 /// it.
 ///
 /// So it happens once: not while another refresh is open, not after one that failed (or a source
-/// that cannot be read would be queried for ever), and not where a person rolled back to an older
+/// that cannot be read would be queried forever), and not where a person rolled back to an older
 /// version.
 async fn queue_rebuild(
     ctx: &Arc<RefreshContext>,

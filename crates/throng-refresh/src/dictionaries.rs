@@ -76,8 +76,7 @@ pub async fn open(
             Err(error) => error,
         };
         match damaged_object(objects.root(), &error) {
-            // Each once: a segment that is damaged in the object storage would be downloaded for
-            // ever.
+            // Each once: a segment that is damaged in the object storage would be downloaded forever.
             Some(name) if objects.has_copies() && fetched_again.insert(name.to_owned()) => {
                 tracing::warn!(object = name, "local copy is damaged, downloading it again");
                 objects.download_again(name).await?;

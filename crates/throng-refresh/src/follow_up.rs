@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use throng_lake::TableFacts;
-use throng_model::{AudienceName, SyncName, count};
+use throng_model::{AudienceName, SyncName, count, counted};
 use throng_spec::{Audience, Spec};
 use throng_store::{
     AlertKind, HistoryEvent, LedgerError, NewAlert, Refresh, RunState, Snapshot, SnapshotState,
@@ -66,10 +66,10 @@ fn counts(outcome: &PublishOutcome) -> String {
         None => "the first".to_owned(),
     };
     let mut text = format!(
-        "version {} has {} members, {change}; {} rows read, {} without a key",
+        "version {} has {}, {change}; {} read, {} without a key",
         new.version,
-        count(new.members),
-        count(new.rows_read),
+        counted(new.members, "member"),
+        counted(new.rows_read, "row"),
         count(new.null_keys)
     );
     for table in tables(new.tables.as_deref()) {

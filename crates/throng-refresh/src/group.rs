@@ -327,7 +327,7 @@ impl Worker {
         started: Timestamp,
     ) -> Result<(), LedgerError> {
         let recorded = self.record(audience, refresh, Err(error), started).await;
-        // Also if it could not be recorded: when its lease expires, the try counts as a crash, and is not repeated for ever.
+        // Also if it could not be recorded: when its lease expires, the try counts as a crash, and is not repeated forever.
         ended.store(true, Ordering::Relaxed);
         recorded
     }

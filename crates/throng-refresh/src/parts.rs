@@ -66,12 +66,12 @@ pub(super) struct ScanOutput {
     /// another part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) checksum: Option<u64>,
-    /// For a page of a warehouse's result: how it goes on.
+    /// For a page of a warehouse's result: how it continues.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) page: Option<PageOutput>,
 }
 
-/// How a warehouse's result goes on after a page.
+/// How a warehouse's result continues after a page.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct PageOutput {
     /// The cursor of the next page; `None` after the last one.

@@ -38,7 +38,7 @@ impl Pool {
                 Err(error) => failed = Some(error),
             }
         }
-        // Fewer threads are slower and not wrong: only without any would the work wait for ever.
+        // Fewer threads are slower and not wrong: only without any would the work wait forever.
         match failed {
             Some(error) if running == 0 => Err(error),
             _ => Ok(Self { queue }),

@@ -280,7 +280,7 @@ impl Worker {
         let publishing = publish::publish(&self.ctx, &new, &self.holder);
         tokio::select! {
             outcome = publishing => outcome.map(|outcome| Outcome::Recorded(Box::new(outcome))),
-            // The heartbeat goes on, but its result is ignored. Publishing ends the lease, so a
+            // The heartbeat continues, but its result is ignored. Publishing ends the lease, so a
             // heartbeat that comes later finds it lost although the snapshot is published; only the
             // answer of `publish` says whether it was lost before. A model that changes this late
             // gets its refresh from the schedule role.

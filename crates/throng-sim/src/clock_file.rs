@@ -48,7 +48,7 @@ impl SimulatedClock {
         let now = SystemClock.now();
         if now.since(state.polled_at) >= POLL_INTERVAL {
             state.polled_at = now;
-            // An unreadable file changes nothing: the clock goes on from what it showed last.
+            // An unreadable file changes nothing: the clock continues from what it showed last.
             if let Some(clock) = read(&self.path) {
                 state.clock = clock;
             }

@@ -111,7 +111,7 @@ impl SourceCopies {
     /// [`CopyError`].
     pub async fn update(&self, bucket: &SourceOptions) -> Result<CopyReport, CopyError> {
         let (name, folder) = (url(&bucket.bucket), CopyFolder::of(&self.folder, &bucket.bucket));
-        // Shared with the threads that work in the folder, which go on if this future is dropped.
+        // Shared with the threads that work in the folder, which continue if this future is dropped.
         let updating = Arc::new(self.start(&folder).await?);
         let client = SourceBucket::open(&bucket.bucket).map_err(CopyError::of_bucket(&name))?;
         let objects = client.list(MAX_OBJECTS + 1).await.map_err(CopyError::of_bucket(&name))?;

@@ -1,6 +1,6 @@
 //! The size guard: whether a new snapshot is published without approval. Pure.
 
-use throng_model::count;
+use throng_model::{count, counted};
 
 use crate::Guard;
 
@@ -13,7 +13,7 @@ impl Guard {
     /// compare it with.
     pub fn reason_to_hold(&self, served: Option<u64>, members: u64) -> Option<String> {
         let before = served.filter(|before| *before > 0)?;
-        let figures = || format!("{} members after {}", count(members), count(before));
+        let figures = || format!("{} after {}", counted(members, "member"), count(before));
         if members < self.min_members {
             return Some(format!(
                 "{}, fewer than guard.min_members, {}",
@@ -114,6 +114,7 @@ mod tests {
     #[test]
     fn the_reason_has_the_figures() {
         let reason = |members| Guard::default().reason_to_hold(Some(200), members).unwrap();
+        assert!(reason(1).starts_with("1 member after 200, a loss of 99% "), "{}", reason(1));
         assert_eq!(
             reason(10),
             "10 members after 200, a loss of 95% and more than guard.max_shrink_percent, 50"

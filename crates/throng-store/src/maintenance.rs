@@ -36,7 +36,7 @@ pub struct ReferencedObjects {
     pub manifests: Vec<String>,
 }
 
-/// Maintenance of a ledger.
+/// The ledger as one store, besides its rows: for the start and the end of a node, backups, and probes of its health.
 #[async_trait]
 pub trait MaintenanceLedger: Send + Sync {
     /// The stamp. `None` before the first one.

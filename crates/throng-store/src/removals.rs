@@ -90,7 +90,7 @@ pub trait RemovalLedger: Send + Sync {
     /// Applies a spec, if the newest one has the version `base`. An equal spec is not stored again,
     /// and its version is returned. In the same transaction removals are recorded, each with an
     /// open alert of the kind `run_held`, and cancelled, which resolves their alerts: in two
-    /// transactions a crash between them would lose a removal for ever. A removal that is already
+    /// transactions a crash between them would lose a removal forever. A removal that is already
     /// recorded stays as it is. `None`, and nothing is changed, if another version than `base` is
     /// applied.
     async fn apply_spec_update(

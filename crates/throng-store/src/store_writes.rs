@@ -105,7 +105,7 @@ pub struct StoreLease<'a> {
     pub until: Timestamp,
 }
 
-/// Writes of serving stores.
+/// Writes of audiences to serving stores: what each store has, how far the write in progress is, and who has its lease.
 #[async_trait]
 pub trait StoreWriteLedger: Send + Sync {
     /// Begins a write, if the newest write of this audience and store still is `newest` (`None`:

@@ -77,7 +77,7 @@ pub(super) struct Origin {
     pub(super) of: DataType,
     /// The table and the name, if it is a column of files.
     pub(super) column: Option<(String, String)>,
-    /// No file has a value of it, and its type is that of a text only for want of another.
+    /// No file has a value of it, and its type is that of a text only for lack of another.
     is_empty: bool,
     /// It is a column of timestamps, and no file has another text of them than the engine.
     is_kept: bool,

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::sqlparser::ast::{CharacterLength, DataType, Expr, visit_expressions};
 
-/// Longer ones are seldom meant to shorten a text: an integer of 64 bits has up to 20 characters.
+/// Longer ones are rarely meant to shorten a text: an integer of 64 bits has up to 20 characters.
 const MOST: u64 = 19;
 
 /// What is doubtful about the first short length in a query, if there is one.

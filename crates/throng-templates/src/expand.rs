@@ -256,7 +256,7 @@ impl<'a, T: Template> Kind<'a, T> {
         let (templates, rows, keeps) = (self.templates, self.rows, self.keeps.clone());
         for (at, ((template, rows), keeps)) in templates.iter().zip(rows).zip(keeps).enumerate() {
             let had = self.of_template(template).count();
-            // A name that another object has now is not held: the held object gives way.
+            // A name that another object has now is not held: the held object is replaced.
             let vanished: Vec<T::Object> = self
                 .of_template(template)
                 .filter(|object| !self.owners.contains_key(T::name_of(object)))

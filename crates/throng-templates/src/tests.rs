@@ -1,6 +1,6 @@
 //! Expansions of specs from given rows.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue should panic")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

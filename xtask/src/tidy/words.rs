@@ -83,17 +83,52 @@ impl Words {
         for (number, line) in (1..).zip(text.lines()) {
             let lower = line.to_ascii_lowercase();
             for entry in &self.entries {
-                let phrases =
-                    || entry.exceptions.iter().map(String::as_str).chain(allowed.iter().copied());
-                let count = positions(line, &lower, &entry.word)
-                    .filter(|at| !phrases().any(|p| covers(&lower, p, *at, entry.word.len())))
-                    .count();
                 let hit = || Hit { word: &entry.word, replacement: &entry.replacement };
+                let count = uses(entry, &allowed, line, &lower).count();
                 found.extend(std::iter::repeat_with(|| (number, hit())).take(count));
+            }
+        }
+        // A phrase of several words may be divided by the end of a line.
+        let lines: Vec<&str> = text.lines().map(text_of).collect();
+        for (number, pair) in (1..).zip(lines.windows(2)) {
+            let [before, after] = pair else { continue };
+            if before.is_empty() || after.is_empty() {
+                continue;
+            }
+            let line = format!("{before} {after}");
+            let lower = line.to_ascii_lowercase();
+            for entry in self.entries.iter().filter(|entry| entry.word.contains(' ')) {
+                let is_divided =
+                    |at: usize| at < before.len() && at + entry.word.len() > before.len() + 1;
+                if uses(entry, &allowed, &line, &lower).any(is_divided) {
+                    let hit = Hit { word: &entry.word, replacement: &entry.replacement };
+                    found.push((number, hit));
+                }
             }
         }
         found
     }
+}
+
+/// The positions of an entry's word in a line, without those inside of an exception.
+fn uses<'a>(
+    entry: &'a Entry,
+    allowed: &'a [&'a str],
+    line: &'a str,
+    lower: &'a str,
+) -> impl Iterator<Item = usize> + 'a {
+    positions(line, lower, &entry.word).filter(move |at| {
+        let exceptions = entry.exceptions.iter().map(String::as_str);
+        let mut phrases = exceptions.chain(allowed.iter().copied());
+        !phrases.any(|phrase| covers(lower, phrase, *at, entry.word.len()))
+    })
+}
+
+/// The text of a line: without the marker of a comment, and without the `\` before a line end inside of a string.
+fn text_of(line: &str) -> &str {
+    let line = line.trim();
+    let line = line.strip_suffix('\\').unwrap_or(line);
+    line.trim_start_matches(['/', '!', '*', '#']).trim()
 }
 
 /// The positions of a word in a line, as a whole word or as a part of an identifier.
@@ -147,6 +182,20 @@ mod tests {
         }
         assert_eq!(hits("zorp zorp"), ["zorp", "zorp"]);
         assert_eq!(hits("// it is out of zip"), ["out of zip"]);
+    }
+
+    #[test]
+    fn a_phrase_that_is_divided_by_the_end_of_a_line_is_found() {
+        let words = Words::read(WORDS, "").unwrap();
+        let lines = |text: &str| -> Vec<usize> {
+            words.of_file("some.rs", text).into_iter().map(|(line, _)| line).collect()
+        };
+        assert_eq!(lines("a\n    /// it is out of\n    /// zip now"), [2]);
+        assert_eq!(lines("(\"it is out \\\n    of zip\")"), [1]);
+        assert_eq!(lines("out of zip\nout of zip"), [1, 2]);
+        for text in ["out of\n\nzip", "out of\n///\n/// zip", "without of\nzip", "out of\nzips"] {
+            assert!(lines(text).is_empty(), "{text}");
+        }
     }
 
     #[test]

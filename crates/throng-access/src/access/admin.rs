@@ -21,7 +21,7 @@ pub const ADDRESS_FILE: &str = "node.url";
 /// The file of a data directory with the name of its owner in the ledger's list of admin tokens.
 const OWNER_FILE: &str = "node.id";
 /// An admin token of a shared ledger expires this long after its node last ran: data directories
-/// that are deleted with their machine must not leave valid tokens for ever.
+/// that are deleted with their machine must not leave valid tokens forever.
 const ADMIN_TOKEN_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
 
 fn error(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> AccessError {

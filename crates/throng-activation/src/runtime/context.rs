@@ -110,7 +110,7 @@ pub trait Destinations: Send + Sync {
     fn strong_keys(&self, platform: &str) -> &'static [&'static str];
 }
 
-/// The identifier queries of syncs.
+/// Opens the identifier queries of syncs. A trait, so that activation depends on no query engine.
 pub trait IdentifierQueries: Send + Sync {
     /// The identifier query of a sync, which hashes rows for a platform. Queries the sources of the applied spec.
     fn query_of(&self, sync: &throng_spec::Sync, platform: &str) -> Arc<dyn IdentifierSource>;

@@ -15,7 +15,7 @@ use crate::{
 
 /// Older sizes are removed.
 const RETENTION: Duration = Duration::from_secs(30 * 86_400);
-/// A size that was read sooner after the one before it gives way to the next one, so that the kept sizes of a sync
+/// A size that was read sooner after the one before it is replaced by the next one, so that the kept sizes of a sync
 /// that is delivered every few minutes reach back over the lag of its platform too.
 const MIN_INTERVAL: Duration = Duration::from_secs(2 * 3_600);
 /// Sizes of a sync that are kept and evaluated.

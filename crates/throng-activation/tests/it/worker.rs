@@ -474,7 +474,7 @@ async fn an_earlier_audience_of_the_sync_is_a_foreign_one_also_after_another_one
     let mut rig = Rig::new(SyncMode::Mirror, 20, plain).await;
     rig.plan(0..5).await;
     rig.finish().await;
-    // The sync moves to another account and back. The audience still bears its mark.
+    // The sync moves to another account and back. The audience still has its mark.
     let sync = "s".parse().unwrap();
     rig.ledger.forget_delivered(&sync, "moved", rig.clock.now()).await.unwrap();
     rig.ledger.put_platform_audience(&sync, "88").await.unwrap();

@@ -379,7 +379,7 @@ mod tests {
         legacy_id_of(&number.to_le_bytes())
     }
 
-    fn again(seen: &SeenIds) -> SeenIds {
+    fn reloaded(seen: &SeenIds) -> SeenIds {
         let recent = seen.to_bytes();
         let loaded =
             SeenIds::load(&recent, seen.span(), seen.runs().to_vec(), seen.log_time(), 0).unwrap();
@@ -414,7 +414,7 @@ mod tests {
             let now = START.plus(hours * HOUR);
             counted.push(insert(&mut seen, 7, now));
             insert(&mut seen, 1_000 + u64::from(hours), now);
-            seen = again(&seen);
+            seen = reloaded(&seen);
         }
         assert_eq!(counted, [true, false, true, false, true, true, true]);
     }
@@ -491,7 +491,7 @@ mod tests {
         let is_forgotten =
             |seen: &SeenIds| [25, 24, 23].map(|hours| seen.is_forgotten(START.minus(hours * HOUR)));
         assert_eq!(is_forgotten(&seen), [true, false, false]);
-        let again = again(&seen).with_dedupe_window(seen.dedupe_window());
+        let again = reloaded(&seen).with_dedupe_window(seen.dedupe_window());
         assert_eq!(
             (is_forgotten(&again), again.dedupe_window),
             (is_forgotten(&seen), micros(168 * HOUR))
@@ -550,7 +550,7 @@ mod tests {
                 let number = number as u64;
                 prop_assert!(seen.insert(id(number), at, shown));
                 came.push((number, real));
-                seen = again(&seen);
+                seen = reloaded(&seen);
             }
         }
     }

@@ -53,7 +53,7 @@ impl IdFile for Vec<u8> {
     }
 }
 
-/// A run of ids.
+/// A sorted list of older ids, in a file that is written once, with a filter in memory. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct IdRun {
     name: String,

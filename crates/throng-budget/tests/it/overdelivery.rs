@@ -267,7 +267,7 @@ fn causes_that_were_set_aside_with_another_currency_are_not_taken_over() {
         engine.merge_causes(&bytes).expect("a checkpoint");
         assert_eq!(sums(&engine, budget, 7_000), ([0; 5], 0));
     }
-    // An ad group whose currency was changed goes on with the spend of the day, and with its causes.
+    // An ad group whose currency was changed continues with the spend of the day, and with its causes.
     changed.configure(2, euros, at(7_000));
     assert_eq!(sums(&changed, budget, 7_000), ([0; 5], 20 * CENTS));
     changed.merge_causes(&before).expect("a checkpoint");

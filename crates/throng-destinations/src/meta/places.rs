@@ -336,7 +336,7 @@ fn digits_of_zip(home: Option<&str>) -> Option<usize> {
 }
 
 /// A postal code without spaces and dashes, as the Conversions API documents `zp`; five digits in the US. Zeros alone are
-/// no code: exports write them for a missing one.
+/// not a code: exports write them for a missing one.
 pub(super) fn zip(raw: &str, home: Option<&str>, notes: &mut Vec<&'static str>) -> Option<String> {
     let code = zip_of_form(raw, home, notes)?;
     code.contains(|c: char| c != '0').then_some(code)

@@ -132,7 +132,7 @@ fn a_pass_through_rate_lets_its_share_of_requests_pass() {
         assert!((first - 10_000).abs() < 435 && (second - 10_000).abs() < 435, "{first} {second}");
         assert!((at_once - 2_500).abs() < 243, "{at_once}");
     }
-    // A user gets the same answer for a minute, and not for ever.
+    // A user gets the same answer for a minute, and not forever.
     let minute = 60_000_000 - NOW.0.rem_euclid(60_000_000);
     let lasts = |user| {
         (1..20).all(|s| allowed(Some(user), minute + s * 3_000_000) == allowed(Some(user), minute))
@@ -404,7 +404,7 @@ fn own_insertions_count_until_the_feed_has_them() {
     assert_eq!((own(), refusal(&gate, None, "x")), (60, None));
     let late = Frame { at: NOW.plus(Duration::from_secs(700)), ..delta(3, 4, Vec::new()) };
     gate.apply(&with_position(late, 8));
-    assert_eq!(own(), 0, "an insertion without an answer does not count for ever");
+    assert_eq!(own(), 0, "an insertion without an answer does not count forever");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Tests of the public API: what becomes of files of every kind, and of a process that ends at any step.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue should panic")]
 
 mod batches;
 mod bucket;

@@ -235,6 +235,19 @@ async fn one_worker_runs_many_queries_and_inherits_nothing_from_its_parent() {
     let limit = |name: &str| limits.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
     assert!(!limit("Max data size").contains("unlimited"), "{limits}");
     assert!(limit("Max core file size").contains(" 0 "), "{limits}");
+    // The threads of the node have priority over each of the worker's.
+    let niceness = |stat: &Path| -> Option<i32> {
+        let text = std::fs::read_to_string(stat).ok()?;
+        text.rsplit_once(')')?.1.split_whitespace().nth(16)?.parse().ok()
+    };
+    let lower = niceness(Path::new("/proc/self/stat")).map(|own| (own + 5).min(19));
+    assert_eq!(niceness(Path::new(&format!("/proc/{pid}/stat"))), lower);
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        // A thread may end meanwhile.
+        if let Some(found) = niceness(&thread.unwrap().path().join("stat")) {
+            assert_eq!(Some(found), lower);
+        }
+    }
     // Standard descriptors and those of the runtime, but no file or socket of the parent.
     for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
         let target = std::fs::read_link(entry.unwrap().path()).unwrap_or_default();

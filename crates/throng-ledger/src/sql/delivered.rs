@@ -179,7 +179,7 @@ pub(super) async fn delete_foreign(tx: &mut Conn, sync: &SyncName) -> DbResult<(
 }
 
 /// Keeps the audience that a sync had and that was released, before its row is deleted or replaced: on the platform it still
-/// bears the mark of the sync, so nothing else tells that it has users whom a later run does not know.
+/// has the mark of the sync, so nothing else tells that it has users whom a later run does not know.
 async fn keep_former(tx: &mut Conn, sync: &SyncName) -> DbResult<()> {
     tx.execute(
         "INSERT INTO former_audiences (sync, platform_id, run)

@@ -94,7 +94,7 @@ impl Writer {
                 Err(error) => self.fail(commit, &error),
             }
             buffer.clear();
-            // One commit of large records must not keep its memory for ever: there are 256 partitions.
+            // One commit of large records must not keep its memory forever: there are 256 partitions.
             buffer.shrink_to(MAX_COMMIT_BYTES);
         }
     }

@@ -137,7 +137,7 @@ impl ClientContext for AssignmentListener {}
 
 impl ConsumerContext for AssignmentListener {
     fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        // Before the rebalance goes on: with a cooperative strategy the coordinator assigns the partitions to
+        // Before the rebalance continues: with a cooperative strategy the coordinator assigns the partitions to
         // another member only in the next round, so this process knows first. It is not a guarantee that it
         // has stopped: a paused process learns late, and its writes are fenced by the checkpoint (ADR 6).
         if let Rebalance::Revoke(list) = rebalance {

@@ -120,8 +120,8 @@ pub(crate) async fn accept(
     if refused == 0 || accepted.accepted + accepted.duplicates + accepted.repeated > 0 {
         return Ok(Json(response).into_response());
     }
-    let message = format!("none of the {refused} events of the request counts");
-    let error = ApiError::no_event_counts(message).help("`rejected` says why, event by event");
+    let error = ApiError::no_event_counts("no event of the request counts")
+        .help("`rejected` says why, event by event");
     response.error = Some(error.into_detail());
     Ok((StatusCode::UNPROCESSABLE_ENTITY, Json(response)).into_response())
 }

@@ -181,7 +181,7 @@ fn bytes_below(folder: &Path) -> u64 {
 }
 
 /// The feed versions that each gate has applied, and the age of its report. Not kept in the
-/// recorder, which would expose a gate for ever that has gone away.
+/// recorder, which would expose a gate forever that has gone away.
 fn collect_gates(from: &MetricSources) -> String {
     let now = from.clock.now();
     let gates = from.budgets.gates();

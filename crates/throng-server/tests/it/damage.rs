@@ -238,7 +238,7 @@ async fn the_previous_version_is_served_and_the_node_is_degraded_while_refreshes
     assert_eq!(users[410]["audiences"], json!([]));
     assert_eq!(users[411]["audiences"], json!(["odd"]));
     assert_eq!(users[30], json!({ "key": "c00030", "audiences": ["even"], "unknown": ["some"] }));
-    // A refresh was tried, and is not tried for ever.
+    // A refresh was tried, and is not tried forever.
     let even = "even".parse().unwrap();
     let failed = async {
         loop {

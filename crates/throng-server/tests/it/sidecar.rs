@@ -290,7 +290,7 @@ async fn an_insertion_is_recorded_by_the_node_and_counts_at_once() {
         (recorded * 45_000..=recorded * 50_000).contains(&in_flight)
     })
     .await;
-    // Without the node nothing can be recorded, and decisions go on.
+    // Without the node nothing can be recorded, and decisions continue.
     node.shutdown().await;
     let question = json!({ "ad_groups": ["gloves"], "record_insertion": true });
     let (status, answer) = gate.post("/v1/decide", &question).await;

@@ -375,7 +375,7 @@ async fn audiences_of_one_scan_are_held_published_and_retained_each_by_itself() 
     assert_eq!(ledger.open_alert(held, "b-buyers").await.unwrap(), None);
     assert_eq!(members(&client, "a-buyers").await, Some(6));
     let why = newest_refresh(&node, "a-buyers").await.reason.unwrap();
-    assert!(why.contains("1 members after 6"), "{why}");
+    assert!(why.contains("1 member after 6"), "{why}");
     node.shutdown().await;
 }
 

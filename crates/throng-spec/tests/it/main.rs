@@ -1,6 +1,6 @@
 //! Tests of the public API: golden problems, valid specs, plans, limits, the schema.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue should panic")]
 
 mod good;
 mod limits;

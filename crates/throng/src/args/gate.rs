@@ -39,8 +39,8 @@ pub(crate) struct GateArgs {
     /// The name in the list of gates; by default a random one that is kept in --cache-dir
     #[arg(long)]
     pub(crate) id: Option<String>,
-    /// After how long without a frame the figures are stale: as in the node, ten times its feed interval, and
-    /// at least 10s
+    /// After how long without a frame the figures are stale. A node uses ten times its node.feed_interval_ms, and at
+    /// least 10s: give the same if it is more
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = throng_model::parse_seconds)]
     pub(crate) stale_after: u64,
     /// The file with the token that clients of --listen must send; `-` reads it from the standard input. Or set

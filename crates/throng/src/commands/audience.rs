@@ -214,12 +214,16 @@ fn newest(
     state: AudienceSnapshotState,
     below: Option<u64>,
 ) -> Result<u64> {
+    let name = &detail.audience.name;
     let snapshots = detail.snapshots.iter().filter(|snapshot| snapshot.state == state);
     snapshots
         .map(|snapshot| snapshot.version)
         .filter(|version| below.is_none_or(|below| *version < below))
         .max()
-        .with_context(|| format!("audience {} has no such {state} snapshot", detail.audience.name))
+        .with_context(|| match below {
+            Some(below) => format!("audience {name} has no {state} version before {below}"),
+            None => format!("audience {name} has no {state} version"),
+        })
 }
 
 /// The newest held version.
@@ -404,7 +408,7 @@ mod tests {
         assert_eq!(newest(&detail, Held, None).unwrap(), 4);
         assert_eq!(newest(&detail, Published, Some(3)).unwrap(), 1);
         let none = newest(&detail, Published, Some(1)).unwrap_err();
-        assert_eq!(none.to_string(), "audience a has no such published snapshot");
+        assert_eq!(none.to_string(), "audience a has no published version before 1");
     }
 
     #[test]

@@ -95,7 +95,7 @@ pub(crate) async fn restore(from: &Path, dir: &Path, output: Output) -> Result<E
             manifest.version,
             describe(&manifest)
         ));
-        out::line("every file matches its checksum; events after the backup are not included");
+        out::line("every file is intact; not in it: later events, and identifiers.key for syncs");
         out::line(format!("start it with: throng up --dir {}", dir.display()));
     }
     Ok(ExitCode::SUCCESS)

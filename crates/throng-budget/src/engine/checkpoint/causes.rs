@@ -15,7 +15,7 @@ impl Engine {
             let Some(key) = self.account_keys.get(saved.name.as_bytes()).copied() else { continue };
             let account = &mut self.accounts[key.account];
             // Days of another time zone are other days; earlier versions stored none. Of another currency are what was set
-            // aside, and an ad group that was added again since; one whose currency was changed goes on.
+            // aside, and an ad group that was added again since; one whose currency was changed continues.
             let zones = ["", account.config.zone.as_str()];
             let is_former =
                 account.currencies.all().iter().any(|it| it.1.as_str() == saved.currency);

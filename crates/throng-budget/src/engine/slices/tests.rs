@@ -73,13 +73,13 @@ fn restored(
 }
 
 /// The engine from a checkpoint and its files, which is equal.
-fn again(engine: &Engine, stored: &HashMap<String, SliceFile>) -> Engine {
-    let again = restored(&engine.checkpoint(0), stored).unwrap();
-    for (ours, its) in engine.accounts.iter().zip(&again.accounts) {
+fn restarted(engine: &Engine, stored: &HashMap<String, SliceFile>) -> Engine {
+    let restarted = restored(&engine.checkpoint(0), stored).unwrap();
+    for (ours, its) in engine.accounts.iter().zip(&restarted.accounts) {
         assert_eq!(ours.spend, its.spend);
     }
-    assert_eq!(again.slice_file_names(), engine.slice_file_names());
-    again
+    assert_eq!(restarted.slice_file_names(), engine.slice_file_names());
+    restarted
 }
 
 fn one(day: i64) -> DayRange {
@@ -139,7 +139,7 @@ fn a_checkpoint_does_not_grow_with_closed_days() {
             if slice == 48 {
                 pack(&mut engine, &mut stored, at(day, slice));
                 assert_eq!(engine.accounts[1].spend.outside_files().count(), 49);
-                lengths.push(again(&engine, &stored).checkpoint(0).len());
+                lengths.push(restarted(&engine, &stored).checkpoint(0).len());
             }
         }
     }
@@ -164,7 +164,7 @@ fn files_follow_changes_folding_and_sparse_spend() {
         spend(&mut engine, 0, at(day / 2, 7), 3);
         pack(&mut engine, &mut stored, at(day, 95));
         assert!(stored.len() <= MAX_FILES, "{}", stored.len());
-        engine = again(&engine, &stored);
+        engine = restarted(&engine, &stored);
     }
     let blue = engine.accounts[1].spend.clone();
     assert_eq!((blue.slices().count(), blue.folded().micros), (864, 10 * (40 * 96 - 864)));
@@ -217,7 +217,7 @@ fn a_file_that_is_missing_or_another_one_is_an_error() {
     // Its contents are in the checkpoint until it is written.
     engine.pack_closed_slices(at(1, 8));
     let unsaved = engine.checkpoint(0);
-    again(&engine, &HashMap::new());
+    restarted(&engine, &HashMap::new());
     assert_eq!(Engine::named_files(&unsaved).unwrap().slices, Vec::<String>::new());
     let mut stored = HashMap::new();
     pack(&mut engine, &mut stored, at(1, 8));

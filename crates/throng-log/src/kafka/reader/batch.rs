@@ -97,7 +97,7 @@ impl BatchReader {
         let header = header(batch)?;
         // From the header, not from the last record: compaction removes records and keeps the offsets of the
         // batch (documentation of the record batch). With the last record's offset, a reader would ask for
-        // the removed one for ever.
+        // the removed one forever.
         let last_offset = header.base_offset.saturating_add(i64::from(header.last_offset_delta));
         while let Some(next) = self.aborted.next_if(|next| next.first_offset <= last_offset) {
             self.aborting.push(next.producer_id.0);
