@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use throng_access::{Registration, Scope};
 use throng_demo::example::TOKEN;
+use throng_demo::summary::Summary;
 use throng_demo::{example, privacy, start_time};
 use throng_model::{AdGroupName, AdjustableClock, Clock as _, Secret, SystemClock, Timestamp};
 use throng_server::{Environment, Node, NodeConfig, WorkerCommand};
@@ -103,7 +104,7 @@ struct Tokens {
 #[derive(Serialize)]
 struct DemoReport<'a> {
     #[serde(flatten)]
-    summary: &'a summary::Summary,
+    summary: &'a Summary,
     #[serde(flatten)]
     success: Success,
 }
@@ -125,13 +126,13 @@ pub(crate) async fn run(arguments: DemoArgs, output: Output) -> Result<ExitCode>
     let traffic = steps::run_traffic(&environment, &arguments).await?;
     let found = privacy::plain_identifiers(&[environment.data_dir.path()], &environment.spec)
         .context("cannot search the data directory for plain identifiers")?;
-    let summary = summary::Summary::new(audiences, lookups, syncs, traffic, found);
+    let summary = Summary::new(audiences, lookups, syncs, traffic, found);
     if output.is_json() {
         let (error, help) = ("a result is not as expected", "`failures` lists what differs");
         let success = Success::new(summary.is_ok(), error, help);
         out::json(&DemoReport { summary: &summary, success });
     } else {
-        summary.print();
+        summary::print(&summary);
     }
     for failure in &summary.failures {
         out::message(format!("not as expected: {failure}"));

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use futures::StreamExt;
 use throng_api::{LookupRequest, LookupResult};
 use throng_demo::example;
+use throng_demo::summary::{Audience, Budget, Decisions, Lookups, Outcome, Sync, Traffic};
 use throng_lake::IdentifierQuery;
 use throng_model::{AudienceName, Clock, Timestamp, UserHash, UserKey};
 use throng_server::Node;
@@ -18,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 use crate::args::DemoArgs;
 use crate::out;
 
-use super::summary::{Audience, Budget, Decisions, Lookups, Outcome, Sync, Traffic};
 use super::{DemoEnvironment, clock_limit};
 
 /// The length of the logged traffic, which took a week, on the demo's clock.
