@@ -54,7 +54,7 @@ pub struct BudgetReport {
     pub to: String,
     /// Each day of each ad group, by day, advertiser and ad group.
     pub days: Vec<BudgetReportLine>,
-    /// The sums of each day of each advertiser.
+    /// The sums of each day of each advertiser; without one those of ad groups that the spec no longer has.
     pub advertiser_days: Vec<BudgetReportLine>,
     /// The sums of each ad group over all days.
     pub ad_groups: Vec<BudgetReportLine>,
@@ -76,7 +76,7 @@ pub struct BudgetReportLine {
     #[schema(value_type = Option<String>)]
     pub ad_group: Option<AdGroupName>,
     /// The currency of the amounts; null if it is not known: then the line is in no sum of advertisers and
-    /// currencies. Neither is an ad group that the spec no longer has.
+    /// currencies.
     #[schema(value_type = Option<String>)]
     pub currency: Option<Currency>,
     /// The budget: the last one that was in force on the day. A sum that does not fit is the largest amount,

@@ -9,8 +9,8 @@ use throng_model::{Currency, Micros};
 use crate::show::{Card, card, count, sum_of_money, text_card};
 use crate::{Rendered, chart};
 
-/// The most days of ad groups that are shown; the CSV has all.
-const MAX_DAY_ROWS: usize = 500;
+/// The most rows of a table. The CSV has all days of ad groups, the API all lines.
+const MAX_ROWS: usize = 500;
 
 #[derive(Template)]
 #[template(path = "budget_report.html")]
@@ -20,10 +20,15 @@ struct Page<'a> {
     advertiser: &'a str,
     cards: Vec<Card>,
     charts: Vec<CurrencyCharts>,
-    advertisers: Vec<Row>,
-    ad_groups: Vec<Row>,
-    days: Vec<Row>,
-    truncated: Option<String>,
+    advertisers: Table,
+    ad_groups: Table,
+    days: Table,
+}
+
+/// The rows that are shown, and a note if there are more.
+struct Table {
+    rows: Vec<Row>,
+    note: Option<String>,
 }
 
 /// The charts of one currency.
@@ -60,8 +65,6 @@ impl Page<'_> {
 /// # Errors
 /// [`RenderError`](crate::RenderError).
 pub fn page(report: &BudgetReport, advertiser: Option<&str>) -> Rendered {
-    let hidden = report.days.len().saturating_sub(MAX_DAY_ROWS);
-    let rows = |lines: &[BudgetReportLine]| lines.iter().map(row).collect();
     let page = Page {
         from: &report.from,
         to: &report.to,
@@ -91,15 +94,34 @@ pub fn page(report: &BudgetReport, advertiser: Option<&str>) -> Rendered {
             ),
         ],
         charts: charts(report),
-        advertisers: rows(&report.advertiser_days),
-        ad_groups: rows(&report.ad_groups),
-        // The newest ones.
-        days: rows(report.days.get(hidden..).unwrap_or_default()),
-        truncated: (hidden > 0).then(|| {
-            format!("The newest {MAX_DAY_ROWS} of {} lines.", count(report.days.len() as u64))
-        }),
+        advertisers: newest(&report.advertiser_days),
+        ad_groups: given_away_first(&report.ad_groups),
+        days: newest(&report.days),
     };
     page.render()
+}
+
+/// The newest of lines by day.
+fn newest(lines: &[BudgetReportLine]) -> Table {
+    let hidden = lines.len().saturating_sub(MAX_ROWS);
+    let note = || format!("The newest {MAX_ROWS} of {} lines.", count(lines.len() as u64));
+    let shown = lines.get(hidden..).unwrap_or_default();
+    Table { rows: shown.iter().map(row).collect(), note: (hidden > 0).then(note) }
+}
+
+/// The lines of ad groups in their order; if there are too many, those first that have given something away.
+fn given_away_first(lines: &[BudgetReportLine]) -> Table {
+    if lines.len() <= MAX_ROWS {
+        return Table { rows: lines.iter().map(row).collect(), note: None };
+    }
+    let (given, others): (Vec<&BudgetReportLine>, Vec<&BudgetReportLine>) =
+        lines.iter().partition(|line| line.given_away_micros.0 > 0);
+    let rows = given.into_iter().chain(others).take(MAX_ROWS).map(row).collect();
+    let note = format!(
+        "{MAX_ROWS} of {} lines, first those with something given away.",
+        count(lines.len() as u64)
+    );
+    Table { rows, note: Some(note) }
 }
 
 /// The text of an amount of a line.
@@ -275,7 +297,7 @@ mod tests {
         let report = BudgetReport {
             from: "2026-11-23".to_owned(),
             to: "2026-11-23".to_owned(),
-            days: (0..MAX_DAY_ROWS + 2).map(day).collect(),
+            days: (0..MAX_ROWS + 2).map(day).collect(),
             advertiser_days: Vec::new(),
             ad_groups: vec![line(None, 1, 1)],
             totals: Vec::new(),
@@ -284,5 +306,35 @@ mod tests {
         assert!(html.contains("0.00 (currency unknown)"), "{html}");
         assert!(!html.contains("day-001") && html.contains("day-002"), "{html}");
         assert!(html.contains("The newest 500 of 502 lines."), "{html}");
+    }
+
+    #[test]
+    fn of_many_ad_groups_those_that_have_given_something_away_are_shown() {
+        let of = |n: usize| BudgetReportLine {
+            day: None,
+            ad_group: Some(format!("ad-{n:04}").parse().unwrap()),
+            ..line(Some("USD"), 10_000, if n == 10_000 { 20_000 } else { 10_000 })
+        };
+        let lines: Vec<BudgetReportLine> = (1..=10_000).map(of).collect();
+        let report = BudgetReport {
+            from: "2026-11-23".to_owned(),
+            to: "2026-11-23".to_owned(),
+            days: Vec::new(),
+            advertiser_days: vec![line(Some("USD"), 10_000, 20_000); MAX_ROWS + 1],
+            ad_groups: lines.clone(),
+            totals: Vec::new(),
+        };
+        let html = page(&report, None).unwrap();
+        let shown = html.matches(r#"<td class="name">ad-"#).count();
+        assert_eq!(shown, MAX_ROWS, "{html}");
+        for text in ["ad-10000", "ad-0001", "ad-0499", "500 of 10,000 lines, first those with"] {
+            assert!(html.contains(text), "{text}: {html}");
+        }
+        assert!(!html.contains("ad-0500"), "{html}");
+        assert!(html.contains("The newest 500 of 501 lines."), "{html}");
+        // All of them in their order where they have room.
+        let few = BudgetReport { ad_groups: lines[9_998..].to_vec(), ..report };
+        let html = page(&few, None).unwrap();
+        assert!(html.find("ad-9999") < html.find("ad-10000"), "{html}");
     }
 }

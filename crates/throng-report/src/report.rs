@@ -52,8 +52,9 @@ pub fn report(
 ) -> Result<BudgetReport, MoneyError> {
     let mut days: Vec<(BudgetDay, Option<&AdvertiserName>, &AdGroupName, BudgetReportLine)> =
         Vec::new();
-    let mut of_advertisers: BTreeMap<(BudgetDay, &AdvertiserName, Currency), Sums> =
-        BTreeMap::new();
+    // Without an advertiser: ad groups that the spec no longer has. Totals have their spend as before they were removed.
+    type OfAdvertiser<'a> = (BudgetDay, Option<&'a AdvertiserName>, Currency);
+    let mut of_advertisers: BTreeMap<OfAdvertiser<'_>, Sums> = BTreeMap::new();
     // With the currency: that of an advertiser may be changed within the range.
     type OfAdGroup<'a> = (Option<&'a AdvertiserName>, &'a AdGroupName, Option<Currency>);
     let mut of_ad_groups: BTreeMap<OfAdGroup<'_>, Sums> = BTreeMap::new();
@@ -82,15 +83,15 @@ pub fn report(
         })?;
         days.push((row.day, name, &row.ad_group, line));
         of_ad_groups.entry((name, &row.ad_group, currency)).or_default().add(row, is_over);
-        if let Some((advertiser, currency)) = name.zip(currency) {
-            let of_advertiser = of_advertisers.entry((row.day, advertiser, currency));
+        if let Some(currency) = currency {
+            let of_advertiser = of_advertisers.entry((row.day, name, currency));
             of_advertiser.or_default().add(row, is_over);
             of_currencies.entry(currency).or_default().add(row, is_over);
         }
     }
     days.sort_by(|a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)));
     let advertiser_days = of_advertisers.into_iter().map(|((day, name, currency), sums)| {
-        let (day, advertiser) = (Some(day), Some(name.clone()));
+        let (day, advertiser) = (Some(day), name.cloned());
         sums.line(Subject { day, advertiser, ad_group: None, currency: Some(currency) })
     });
     let of_ad_groups = of_ad_groups.into_iter().map(|((name, ad_group, currency), sums)| {
@@ -253,13 +254,18 @@ mod tests {
             [
                 line("1970-04-01 shop - USD", [100, 10, 10, 0, 90]),
                 line("1970-04-02 shop - EUR", [100, 20, 20, 0, 80]),
+                line("1970-04-03 - - GBP", [100, 50, 50, 0, 50]),
                 line("1970-04-03 shop - EUR", [100, 40, 40, 0, 60]),
                 line("1970-04-03 shop - USD", [100, 30, 30, 0, 70]),
             ]
         );
         assert_eq!(
             shown(&report.totals),
-            [line("- - - EUR", [200, 60, 60, 0, 140]), line("- - - USD", [200, 40, 40, 0, 160])]
+            [
+                line("- - - EUR", [200, 60, 60, 0, 140]),
+                line("- - - GBP", [100, 50, 50, 0, 50]),
+                line("- - - USD", [200, 40, 40, 0, 160]),
+            ]
         );
         assert_eq!(shown(&report.days[2..3])[0].0, "1970-04-03 - removed GBP");
         // With what is stored of other days it is unknown in which of the two the first day was.
@@ -269,10 +275,35 @@ mod tests {
         assert_eq!(rows[0].currency, None);
         let report = of_rows(&rows);
         assert_eq!(shown(&report.days)[0].0, "1970-04-01 shop shoes -");
-        assert_eq!(shown(&report.totals)[1], line("- - - USD", [100, 30, 30, 0, 70]));
+        assert_eq!(shown(&report.totals)[2], line("- - - USD", [100, 30, 30, 0, 70]));
         let of_shoes: Vec<String> =
             shown(&report.ad_groups).into_iter().map(|(text, _)| text).skip(2).collect();
         assert_eq!(of_shoes, ["- shop shoes -", "- shop shoes EUR", "- shop shoes USD"]);
+    }
+
+    #[test]
+    fn totals_stay_as_they_were_when_an_ad_group_is_removed() {
+        let currency = Some("USD".parse().unwrap());
+        let rows = [row("shoes", 95, 100, 130, None), row("hats", 95, 100, 60, None)];
+        let rows = rows.map(|row| BudgetDayRow { currency, ..row });
+        let range = DayRange { from: BudgetDay(95), to: BudgetDay(95) };
+        let before = report(range, &ad_groups(), &rows, None).unwrap();
+        let mut left = ad_groups();
+        left.remove(&rows[0].ad_group);
+        let after = report(range, &left, &rows, None).unwrap();
+        assert_eq!(after.totals, before.totals);
+        let line = |text: &str, amounts| (text.to_owned(), amounts);
+        assert_eq!(
+            shown(&after.advertiser_days),
+            [
+                line("1970-04-06 - - USD", [100, 130, 100, 30, 0]),
+                line("1970-04-06 shop - USD", [100, 60, 60, 0, 40]),
+            ]
+        );
+        // The report of an advertiser has its own alone.
+        let shop: AdvertiserName = "shop".parse().unwrap();
+        let of_shop = report(range, &left, &rows, Some(&shop)).unwrap();
+        assert_eq!(shown(&of_shop.totals), [line("- - - USD", [100, 60, 60, 0, 40])]);
     }
 
     #[test]
@@ -322,10 +353,10 @@ mod tests {
             let report = report(range, &ad_groups(), &rows, None).unwrap();
             (report.days.len(), report.totals[0].left_over_micros.0)
         };
-        assert_eq!(of_day(0, None), (2, 70));
-        assert_eq!(of_day(0, Some((0, 0))), (2, 70));
-        assert_eq!(of_day(0, Some((4, 0))), (3, 170));
-        assert_eq!(of_day(1, None), (3, 169));
+        assert_eq!(of_day(0, None), (2, 75));
+        assert_eq!(of_day(0, Some((0, 0))), (2, 75));
+        assert_eq!(of_day(0, Some((4, 0))), (3, 175));
+        assert_eq!(of_day(1, None), (3, 174));
     }
 
     /// The report of these budgets and amounts of two ad groups of one advertiser.

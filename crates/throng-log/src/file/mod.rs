@@ -298,6 +298,7 @@ fn open_partition(dir: &Path, number: u32, options: &FileLogOptions) -> Result<P
         min_free_disk: options.min_free_disk,
         is_unverified: false,
         is_disk_low: false,
+        refused_bytes: 0,
     };
     let thread = std::thread::Builder::new()
         .name(format!("log-{number}"))

@@ -18,6 +18,8 @@ use crate::{LogError, Record, Result};
 
 /// A commit of this size accepts no more appends.
 const MAX_COMMIT_BYTES: usize = 8 << 20;
+/// What is written to test for room: no record begins with it, so that a crash leaves an unfinished write.
+const NO_RECORD: u8 = 0xff;
 
 /// An append that waits for its commit.
 #[derive(Debug)]
@@ -49,6 +51,8 @@ pub(super) struct Writer {
     pub(super) is_unverified: bool,
     /// The free space was below the limit, and is not far enough above it again.
     pub(super) is_disk_low: bool,
+    /// The bytes of the last write, if it failed.
+    pub(super) refused_bytes: usize,
 }
 
 impl Writer {
@@ -235,14 +239,25 @@ impl Writer {
                 offset += 1;
             }
         }
-        if let Err(error) = self.disk.write_all_at(&self.file, buffer, start) {
+        // An append of nothing asks whether the log accepts appends again. A write of nothing would always succeed, also
+        // where a quota or a limit of the size of files leaves no room.
+        let is_test = buffer.is_empty() && self.refused_bytes > 0;
+        if is_test {
+            buffer.resize(self.refused_bytes, NO_RECORD);
+        }
+        let written = self.disk.write_all_at(&self.file, buffer, start);
+        if is_test || written.is_err() {
             // The part that was written must not be read as a commit later.
             let truncated = self.disk.set_len(&self.file, start);
             if truncated.and_then(|()| self.disk.sync_data(&self.file)).is_err() {
                 self.is_unverified = true;
                 return Err(LogError::UnconfirmedWrite { path: active.path });
             }
-            return Err(LogError::io("append to", &active.path)(error));
+        }
+        self.refused_bytes = if written.is_err() { buffer.len() } else { 0 };
+        written.map_err(LogError::io("append to", &active.path))?;
+        if is_test {
+            return Ok(firsts);
         }
         if let Err(error) = self.disk.sync_data(&self.file) {
             // Not retried: after a failed sync the kernel may mark the pages clean or drop them, and the

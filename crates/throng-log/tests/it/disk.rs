@@ -93,6 +93,55 @@ async fn a_full_disk_refuses_appends_until_there_is_space() {
 }
 
 #[tokio::test]
+async fn an_append_of_nothing_is_refused_until_there_is_room_for_what_had_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Faulty::default());
+    let log = open(dir.path(), &disk, MinFreeDisk::Bytes(0));
+    let nothing = async || log.append(0, Timestamp(0), Vec::new()).await;
+    append(&log, 1).await.unwrap();
+    assert_eq!(nothing().await.unwrap(), 1);
+    for _ in 0..2 {
+        disk.free.store(100, Ordering::SeqCst);
+        assert!(append(&log, 9).await.is_err());
+        for free in [0, 100] {
+            disk.free.store(free, Ordering::SeqCst);
+            let refused = nothing().await;
+            assert!(matches!(refused, Err(LogError::Io { .. })), "{free}: {refused:?}");
+        }
+        disk.free.store(u64::MAX, Ordering::SeqCst);
+        assert_eq!(nothing().await.unwrap(), 1);
+        // There was room.
+        disk.free.store(0, Ordering::SeqCst);
+        assert_eq!(nothing().await.unwrap(), 1);
+    }
+    disk.free.store(u64::MAX, Ordering::SeqCst);
+    append(&log, 2).await.unwrap();
+    assert_eq!(values(&log).await, [1, 2]);
+    drop(log);
+    assert_eq!(values(&open(dir.path(), &disk, MinFreeDisk::Bytes(0))).await, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_test_for_room_that_a_crash_interrupts_is_not_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Faulty::default());
+    let log = open(dir.path(), &disk, MinFreeDisk::Bytes(0));
+    append(&log, 1).await.unwrap();
+    disk.free.store(0, Ordering::SeqCst);
+    assert!(append(&log, 9).await.is_err());
+    // All of it is written, and none of it is taken back.
+    disk.free.store(u64::MAX, Ordering::SeqCst);
+    disk.truncate_fails.store(true, Ordering::SeqCst);
+    let unconfirmed = log.append(0, Timestamp(0), Vec::new()).await;
+    assert!(matches!(unconfirmed, Err(LogError::UnconfirmedWrite { .. })), "{unconfirmed:?}");
+    drop(log);
+    disk.truncate_fails.store(false, Ordering::SeqCst);
+    let log = open(dir.path(), &disk, MinFreeDisk::Bytes(0));
+    assert_eq!(append(&log, 2).await.unwrap(), 1);
+    assert_eq!(values(&log).await, [1, 2]);
+}
+
+#[tokio::test]
 async fn appends_are_refused_below_the_required_free_space() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Arc::new(Faulty::default());
