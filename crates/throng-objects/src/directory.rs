@@ -49,7 +49,7 @@ fn version(bytes: &[u8]) -> String {
 
 /// Reads a small file; `None` if there is none.
 fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
+    match throng_fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(ObjectsError::io("read", path)(error)),

@@ -56,7 +56,7 @@ pub(super) fn read(
 ) -> Result<Vec<(u32, Vec<u8>)>, RefreshError> {
     let damaged =
         |problem: &str| RefreshError::Damaged { path: path.to_owned(), problem: problem.into() };
-    let all = std::fs::read(path).map_err(RefreshError::io("read", path))?;
+    let all = throng_fs::read(path).map_err(RefreshError::io("read", path))?;
     // Before any length is read: a damaged one would only be noticed where the rest does not fit.
     let body = verify_checksum(&all).map_err(|error| damaged(error.problem()))?;
     // A valid file can be that of another try, or of another part: its users would be members of a

@@ -160,7 +160,7 @@ impl FileLog {
     /// [`LogError::Io`], [`LogError::Damaged`].
     pub fn partitions_in(dir: &Path) -> Result<Option<u32>> {
         let path = dir.join("partitions");
-        match std::fs::read_to_string(&path) {
+        match throng_fs::read_to_string(&path) {
             Ok(text) => match text.trim().parse() {
                 Ok(count) if (1..=MAX_PARTITIONS).contains(&count) => Ok(Some(count)),
                 _ => Err(LogError::Damaged { path, position: 0, why: "it is not a number" }),
