@@ -1,7 +1,7 @@
-//! Opens files for reading. To open a named pipe without a writer waits for one, and a device may never end: so what is
-//! not a regular file is refused before anything is read, wherever others may have put something in the place of a file.
+//! Opens files. To open a named pipe without a writer waits for one, and a device may never end: so what is not a regular
+//! file is refused before anything is read, wherever others may have put something in the place of a file.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Error, ErrorKind, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -14,8 +14,20 @@ use rustix::io::Errno;
 /// # Errors
 /// Those of the system; `InvalidInput` for a folder, a named pipe, a socket or a device, which it names.
 pub fn open(path: &Path) -> io::Result<File> {
+    open_as(File::options().read(true), path)
+}
+
+/// Opens a regular file that processes lock, and creates it if there is none. Its content stays.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_lock(path: &Path) -> io::Result<File> {
+    open_as(File::options().read(true).write(true).create(true).truncate(false), path)
+}
+
+fn open_as(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let file = File::options().read(true).custom_flags(flags).open(path).map_err(|error| {
+    let file = options.custom_flags(flags).open(path).map_err(|error| {
         // Of a socket, or of a device without a driver: the system says that there is no such device.
         match error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) {
             true => irregular("a socket or a device"),
@@ -93,11 +105,24 @@ mod tests {
         symlink(&pipe, &link).unwrap();
         for path in [&pipe, &link] {
             assert_eq!(refused(path), "it is a named pipe, not a regular file");
+            assert_eq!(open_lock(path).unwrap_err().kind(), ErrorKind::InvalidInput);
         }
         let socket = dir.path().join("socket");
         let _listener = UnixListener::bind(&socket).unwrap();
         assert_eq!(refused(&socket), "it is a socket or a device, not a regular file");
         assert_eq!(refused(Path::new("/dev/zero")), "it is a device, not a regular file");
         assert_eq!(refused(dir.path()), "it is a folder, not a regular file");
+    }
+
+    #[test]
+    fn a_lock_file_is_created_and_keeps_its_content() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let lock = open_lock(&path).unwrap();
+        lock.try_lock().unwrap();
+        assert!(open_lock(&path).unwrap().try_lock().is_err());
+        std::fs::write(&path, "17").unwrap();
+        drop(open_lock(&path).unwrap());
+        assert_eq!(read(&path).unwrap(), b"17");
     }
 }

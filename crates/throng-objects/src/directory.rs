@@ -155,7 +155,7 @@ impl Objects for DirectoryObjects {
         let expected = expected.map(str::to_owned);
         self.blocking(move |this| {
             let lock = this.root.join(LOCK);
-            let file = File::options().write(true).create(true).truncate(false).open(&lock);
+            let file = throng_fs::open_lock(&lock);
             let file = file.map_err(ObjectsError::io("open", &lock))?;
             // Released when the file is closed.
             file.lock().map_err(ObjectsError::io("lock", &lock))?;

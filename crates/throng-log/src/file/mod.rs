@@ -321,7 +321,7 @@ impl Drop for LogLock {
 fn lock(dir: &Path) -> Result<LogLock> {
     let path = dir.join("lock");
     // A lock of the operating system: it ends with the process, so that a crash leaves none behind.
-    let open = File::options().write(true).create(true).truncate(false).open(&path);
+    let open = throng_fs::open_lock(&path);
     let file = open.map_err(LogError::io("open", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(LogLock(file)),
