@@ -159,14 +159,14 @@ impl Drop for Registration {
 /// [`LocalNodeError::NotRunning`] if no node runs on it.
 pub fn url_of(dir: &Path) -> Result<String> {
     let path = dir.join(ADDRESS_FILE);
-    let read = std::fs::read_to_string(&path).ok().filter(|_| is_running(dir));
+    let read = throng_fs::read_to_string(&path).ok().filter(|_| is_running(dir));
     let url = read.ok_or_else(|| LocalNodeError::NotRunning { dir: dir.to_owned() })?;
     Ok(url.trim().replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:"))
 }
 
 /// Whether a node runs on the data directory: it holds the lock.
 fn is_running(dir: &Path) -> bool {
-    let Ok(lock) = std::fs::File::open(dir.join("lock")) else { return false };
+    let Ok(lock) = throng_fs::open(&dir.join("lock")) else { return false };
     matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
 }
 
@@ -200,7 +200,7 @@ pub fn token_of(dir: &Path, url: &str) -> Result<Option<Secret>> {
 pub fn token_at(url: &str) -> Option<Secret> {
     let (_, host, port) = parse_url(url)?;
     let ip = address(host).filter(IpAddr::is_loopback)?;
-    let text = std::fs::read_to_string(file_of(ip, port)?).ok()?;
+    let text = throng_fs::read_to_string(&file_of(ip, port)?).ok()?;
     let registered: RegisteredNode = serde_json::from_str(&text).ok()?;
     token_of(&registered.data_dir, url).ok().flatten()
 }

@@ -48,6 +48,6 @@ pub use throng_delivered::{
     Binding, Cell, Delivered, DeliveredColumns, DeliveredState, Difference, DifferenceFacts,
     EndedRun, IdentifierKeys, IdentifierRow, InvalidPreparedRow, Note, PlanFile, PlanMeta,
     Prepared, PreparedRow, Reasons, RunUsers, Scan, ScanWriter, SealedError, Skip, StateMeta,
-    count_users, decode_with_notes, difference, encode_with_notes, remove_stale_scans,
+    UserCounts, count_users, decode_with_notes, difference, encode_with_notes, remove_stale_scans,
 };
 pub use worker::{TaskInput, TaskOutcome, TaskRows, Worker, WorkerOptions};

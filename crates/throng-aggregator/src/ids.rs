@@ -60,8 +60,8 @@ pub(super) async fn load(
 }
 
 fn read(path: &Path) -> io::Result<IdRun> {
-    let bytes = std::fs::read(path)?;
-    let file: Arc<dyn IdFile> = Arc::new(RunFile(File::open(path)?));
+    let bytes = throng_fs::read(path)?;
+    let file: Arc<dyn IdFile> = Arc::new(RunFile(throng_fs::open(path)?));
     IdRun::read(&bytes, file).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))
 }
 

@@ -45,7 +45,7 @@ pub(super) async fn load(
 }
 
 fn read(path: &Path) -> io::Result<SliceFile> {
-    let bytes = std::fs::read(path)?;
+    let bytes = throng_fs::read(path)?;
     SliceFile::read(&bytes).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))
 }
 

@@ -6,7 +6,7 @@ use std::fs::Metadata;
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use throng_spec::{LedgerSettings, LogSettings, NodeSettings, ObjectsSettings};
 use tokio_util::sync::CancellationToken;
@@ -62,6 +62,10 @@ pub struct DataDirectory {
     kept: Vec<PathBuf>,
     /// Those of them that exist since the directory is watched.
     parts: Vec<(PathBuf, FileId)>,
+    /// The write-ahead log of the ledger, if that is in the directory.
+    wal: Option<PathBuf>,
+    /// The file that this was at the last inspection.
+    wal_file: Option<OpenedFile>,
 }
 
 /// The identity of a file, independent of its name.
@@ -78,6 +82,28 @@ impl FileId {
 
     fn at(path: &Path) -> std::io::Result<Self> {
         std::fs::metadata(path).map(|facts| Self::of(&facts))
+    }
+}
+
+/// The identity of a file that may no longer have a name. A file system gives the number of a removed file to another
+/// one, so the time of creation belongs to it, where the system knows that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct OpenedFile {
+    id: FileId,
+    created: Option<SystemTime>,
+}
+
+impl OpenedFile {
+    fn at(path: &Path) -> std::io::Result<Self> {
+        let facts = std::fs::metadata(path)?;
+        Ok(Self { id: FileId::of(&facts), created: facts.created().ok() })
+    }
+
+    /// Whether this process has it open, whatever its name is now. `false` on a system that does not tell.
+    fn is_open(self) -> bool {
+        let Ok(descriptors) = std::fs::read_dir("/proc/self/fd") else { return false };
+        // The metadata of such an entry are those of the file, also if it was removed.
+        descriptors.flatten().any(|entry| Self::at(&entry.path()).is_ok_and(|open| open == self))
     }
 }
 
@@ -105,8 +131,10 @@ impl DataDirectory {
         let ledger = (node.ledger == LedgerSettings::Sqlite).then(|| path.join("ledger.db"));
         let log = (node.log == LogSettings::Files).then(|| lock_file(&path.join("log")));
         let objects = (node.objects == ObjectsSettings::Directory).then(|| path.join("objects"));
+        let wal = ledger.as_ref().map(|_| path.join("ledger.db-wal"));
         let kept = ledger.into_iter().chain(log).chain(objects).collect();
-        Ok(Self { path: path.to_owned(), directory, lock, kept, parts: Vec::new() })
+        let path = path.to_owned();
+        Ok(Self { path, directory, lock, kept, parts: Vec::new(), wal, wal_file: None })
     }
 
     /// Remembers the files that the node has opened since.
@@ -116,7 +144,7 @@ impl DataDirectory {
         self.parts = found.collect();
     }
 
-    fn inspect(&self) -> DirectoryState {
+    fn inspect(&mut self) -> DirectoryState {
         let lock = lock_file(&self.path);
         let own = [(&self.path, self.directory), (&lock, self.lock)];
         for (path, opened) in own.into_iter().chain(self.parts.iter().map(|(path, id)| (path, *id)))
@@ -133,7 +161,31 @@ impl DataDirectory {
                 }
             }
         }
-        DirectoryState::Same
+        self.inspect_wal()
+    }
+
+    /// Commits since the last checkpoint are in the write-ahead log only. SQLite removes it itself when the last
+    /// connection of this process is closed, and the next one makes another: so one that is no longer at its path is
+    /// lost only if this process still has it open.
+    fn inspect_wal(&mut self) -> DirectoryState {
+        let Some(path) = &self.wal else { return DirectoryState::Same };
+        let (found, what) = match OpenedFile::at(path) {
+            Ok(found) => (Some(found), "replaced"),
+            Err(error) if error.kind() == ErrorKind::NotFound => (None, "removed"),
+            Err(error) => {
+                let reason = format!("cannot inspect {}: {error}", path.display());
+                return DirectoryState::Unknown(reason);
+            }
+        };
+        match self.wal_file {
+            Some(before) if found != self.wal_file && before.is_open() => {
+                DirectoryState::Lost(format!("{} was {what}", path.display()))
+            }
+            _ => {
+                self.wal_file = found;
+                DirectoryState::Same
+            }
+        }
     }
 
     /// Inspects the directory until `stop`, or until it is lost: then reports that and cancels
@@ -200,7 +252,7 @@ mod tests {
         };
         make();
         let node = NodeSettings::default();
-        let opened = DataDirectory::opened(&path, &node).unwrap();
+        let mut opened = DataDirectory::opened(&path, &node).unwrap();
         assert_eq!(opened.inspect(), DirectoryState::Same);
         std::fs::rename(&path, parent.path().join("aside")).unwrap();
         let lost = |state: DirectoryState, end: &str| match state {
@@ -211,7 +263,7 @@ mod tests {
         make();
         assert!(lost(opened.inspect(), "was replaced"));
 
-        let opened = DataDirectory::opened(&path, &node).unwrap();
+        let mut opened = DataDirectory::opened(&path, &node).unwrap();
         std::fs::remove_file(lock_file(&path)).unwrap();
         assert!(matches!(opened.inspect(), DirectoryState::Lost(_)));
     }
@@ -244,5 +296,30 @@ mod tests {
         opened.remember_parts();
         std::fs::remove_file(&ledger).unwrap();
         assert_eq!(opened.inspect(), DirectoryState::Same, "it is not the ledger of this node");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_write_ahead_log_that_is_removed_is_lost_while_it_is_open_only() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(lock_file(dir.path()), "").unwrap();
+        let wal = dir.path().join("ledger.db-wal");
+        let open = std::fs::File::create(&wal).unwrap();
+        let mut opened = DataDirectory::opened(dir.path(), &NodeSettings::default()).unwrap();
+        assert_eq!(opened.inspect(), DirectoryState::Same);
+        // As SQLite does when its last connection is closed.
+        drop(open);
+        std::fs::remove_file(&wal).unwrap();
+        assert_eq!(opened.inspect(), DirectoryState::Same);
+
+        let open = std::fs::File::create(&wal).unwrap();
+        assert_eq!(opened.inspect(), DirectoryState::Same);
+        std::fs::remove_file(&wal).unwrap();
+        let removed = DirectoryState::Lost(format!("{} was removed", wal.display()));
+        assert_eq!(opened.inspect(), removed);
+        std::fs::write(&wal, "").unwrap();
+        let replaced = DirectoryState::Lost(format!("{} was replaced", wal.display()));
+        assert_eq!(opened.inspect(), replaced);
+        drop(open);
     }
 }

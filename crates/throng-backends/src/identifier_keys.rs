@@ -40,7 +40,7 @@ impl IdentifierKeySource {
                            digits, such as `openssl rand -hex 32` prints";
             return Err(DeliveredError::Key(message.to_owned()));
         };
-        match std::fs::read_to_string(path) {
+        match throng_fs::read_to_string(path) {
             Ok(text) => return Ok(IdentifierKeys::parse(&text)?),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => {

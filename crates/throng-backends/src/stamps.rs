@@ -45,7 +45,7 @@ impl Store {
     /// The store's stamp; `None` if it has none yet.
     fn read(&self) -> Result<Option<StoreStamp>, BackendError> {
         let path = self.folder.join(STAMP_FILE);
-        match fs::read(&path) {
+        match throng_fs::read(&path) {
             Ok(text) => match serde_json::from_slice(&text) {
                 Ok(stamp) => Ok(Some(stamp)),
                 Err(_) => Err(StampError::Unreadable { path }.into()),

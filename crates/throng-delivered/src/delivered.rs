@@ -105,8 +105,8 @@ mod tests {
     use super::*;
     use crate::planned::PlanFile;
     use crate::{
-        Cell, Difference, DifferenceFacts, IdentifierRow, Reasons, ScanWriter, count_users,
-        difference,
+        Cell, Difference, DifferenceFacts, IdentifierRow, Reasons, ScanWriter, UserCounts,
+        count_users, difference,
     };
 
     /// The outcome of a run.
@@ -261,6 +261,8 @@ mod tests {
         for run in [REPLACE, MIRROR] {
             let found = history.run(run, "EMAIL", &[3, 4], Outcome::Failed);
             assert_eq!((found.users_before, found.users_removed), (3, 2));
+            assert_eq!(found.users(true), UserCounts { before: 3, removed: 2 });
+            assert_eq!(found.users(false), UserCounts { before: 0, removed: 0 });
             history.delivered.runs.pop();
         }
     }

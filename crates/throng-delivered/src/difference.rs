@@ -20,6 +20,7 @@ use crate::row::{Cell, Note, Prepared, PreparedRow, REFUSAL, Skip};
 use crate::scan::{RowWithNotes, Scan};
 use crate::sealed::{Binding, IdentifierKeys, SealedError, SealedWriter};
 use crate::state::{DeliveredRow, ShardState};
+use crate::users::UserCounts;
 
 /// Users for whom the identifier query has no row.
 pub const SKIP_NO_IDENTIFIERS: &str = "no_identifiers";
@@ -72,6 +73,16 @@ impl Difference {
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.meta.rows == [0; 3]
+    }
+
+    /// The users on the platform before the run, and those of them who are not on it after the run. Those of failed runs
+    /// count, because their rows may have arrived. No row is sent before the audience on the platform is recorded: if
+    /// there is none, nobody is on the platform.
+    pub fn users(&self, has_audience: bool) -> UserCounts {
+        match has_audience {
+            true => UserCounts { before: self.users_before, removed: self.users_removed },
+            false => UserCounts { before: 0, removed: 0 },
+        }
     }
 }
 

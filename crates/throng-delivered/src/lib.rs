@@ -37,4 +37,4 @@ pub use row::{Cell, IdentifierRow, Note, Prepared, PreparedRow, REFUSAL, Reasons
 pub use scan::{SCAN_PREFIX, Scan, ScanWriter, remove_stale_scans};
 pub use sealed::{Binding, IdentifierKeys, SealedError};
 pub use state::{DeliveredState, StateMeta};
-pub use users::RunUsers;
+pub use users::{RunUsers, UserCounts};

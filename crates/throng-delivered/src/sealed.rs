@@ -324,7 +324,7 @@ impl SealedFile {
     ) -> Result<Self, SealedError> {
         let failed = |source| SealedError::Io { doing: "read", path: path.to_owned(), source };
         let damaged = |why| SealedError::Damaged { path: path.to_owned(), why };
-        let file = File::open(path).map_err(failed)?;
+        let file = throng_fs::open(path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
         if length < (HEADER + FOOTER + TAG) as u64 {
             return Err(damaged("it is too short"));

@@ -4,6 +4,15 @@ use throng_membership::MemberSet;
 use throng_model::SyncMode;
 use throng_store::Operation;
 
+/// Users before and after a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserCounts {
+    /// Users on the platform before the run.
+    pub before: u64,
+    /// Those of them who are not on it after the run.
+    pub removed: u64,
+}
+
 /// The users that a run adds, removes or sends in a replace session, each with a rank: the position in
 /// (shard, ordinal) order. Computed from immutable snapshots, so it is the same after a crash.
 ///

@@ -96,7 +96,7 @@ pub fn finished_files(folder: &Path) -> Result<Option<BTreeMap<PathBuf, u64>>, F
         if name.starts_with('.') || !name.ends_with(MANIFEST_ENDING) {
             continue;
         }
-        let text = std::fs::read(&path).map_err(fail(&path))?;
+        let text = throng_fs::read(&path).map_err(fail(&path))?;
         let manifest: Files = parse_manifest(&path, &text)?;
         files.extend(manifest.files.into_iter().map(|file| (PathBuf::from(file.path), file.bytes)));
     }

@@ -2,7 +2,6 @@
 //! that synchronise folders make them: their rows would count twice.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -154,7 +153,7 @@ struct Ends {
 
 impl Ends {
     fn of(file: &FileStamp) -> std::io::Result<Self> {
-        let mut opened = File::open(&file.path)?;
+        let mut opened = throng_fs::open(&file.path)?;
         let (mut start, mut end) = (Vec::new(), Vec::new());
         Read::by_ref(&mut opened).take(COMPARED).read_to_end(&mut start)?;
         opened.seek(SeekFrom::Start(file.bytes.saturating_sub(COMPARED)))?;

@@ -1,6 +1,5 @@
 //! Opens CSV and JSON files: decompression, byte order marks, and files of another format.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
@@ -28,7 +27,7 @@ pub type TextReader = BufReader<Box<dyn Read + Send>>;
 pub fn open(file: &DataFile) -> Result<TextReader, FileFault> {
     let path = file.path();
     let fail = |error| FileFault::io(path, &error);
-    let plain = File::open(path).map_err(fail)?;
+    let plain = throng_fs::open(path).map_err(fail)?;
     // An empty file with the ending .gz is accepted as an empty file.
     if file.stamp.bytes == 0 {
         return Ok(BufReader::new(Box::new(std::io::empty())));
@@ -85,7 +84,7 @@ pub(crate) fn left_over(byte: u8) -> Option<(&'static str, &'static str)> {
 /// The fault of a file that is a pointer of Git LFS; `None` if it is not one, or cannot be read.
 pub fn git_lfs_pointer(path: &Path) -> Option<FileFault> {
     let mut start = Vec::new();
-    File::open(path).ok()?.take(START).read_to_end(&mut start).ok()?;
+    throng_fs::open(path).ok()?.take(START).read_to_end(&mut start).ok()?;
     pointer(&start, path)
 }
 

@@ -251,7 +251,7 @@ fn read(settings: &CertificateFiles) -> Result<Files, TlsError> {
     let file = |field: &'static str, path: &Path| {
         let mut bytes = Vec::new();
         let failed = |source| TlsError::Read { field, path: path.to_owned(), source };
-        let file = std::fs::File::open(path).map_err(failed)?;
+        let file = throng_fs::open(path).map_err(failed)?;
         file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(failed)?;
         Ok(bytes)
     };

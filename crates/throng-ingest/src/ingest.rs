@@ -148,7 +148,7 @@ impl Ingest {
         create_folder(lake)?;
         // One for the lake with all of its workspaces.
         let path = lake.join(format!("{DEFAULT_WORKSPACE}.lock"));
-        let opened = File::options().create(true).append(true).open(&path);
+        let opened = throng_fs::open_lock(&path);
         let file = opened.map_err(IngestError::io("open", &path))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}

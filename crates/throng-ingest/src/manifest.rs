@@ -29,7 +29,7 @@ impl Manifest {
     /// The manifest of a batch; `None` if the batch is not ingested.
     pub(crate) fn read(paths: &TablePaths, key: &str) -> Result<Option<Self>, IngestError> {
         let path = paths.manifest(key);
-        let text = match std::fs::read(&path) {
+        let text = match throng_fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(IngestError::io("read", &path)(error)),

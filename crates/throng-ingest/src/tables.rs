@@ -143,7 +143,7 @@ pub(crate) fn create_table(lake: &Path, schema: &Schema) -> Result<(), IngestErr
 
 fn read_columns(paths: &TablePaths) -> Result<Option<ColumnsManifest>, IngestError> {
     let path = paths.manifest(COLUMNS_KEY);
-    let text = match std::fs::read(&path) {
+    let text = match throng_fs::read(&path) {
         Ok(text) => text,
         Err(error)
             if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>

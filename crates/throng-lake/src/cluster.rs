@@ -46,7 +46,7 @@ impl ClusterTls {
     /// [`FileError::Source`] naming the file that cannot be read.
     pub fn read(ca: &Path, cert: &Path, key: &Path) -> Result<Self, FileError> {
         let text = |path: &Path| {
-            std::fs::read_to_string(path)
+            throng_fs::read_to_string(path)
                 .map_err(|source| FileError::Source { path: path.to_owned(), source })
         };
         Ok(Self { ca: text(ca)?, cert: text(cert)?, key: text(key)? })

@@ -66,7 +66,7 @@ impl Contents {
     /// Reads or maps a file of this crate.
     pub(crate) fn open(path: &Path) -> Result<Self, MembershipError> {
         let io = |doing| move |source| MembershipError::Io { doing, path: path.to_owned(), source };
-        let mut file = File::open(path).map_err(io("open"))?;
+        let mut file = throng_fs::open(path).map_err(io("open"))?;
         let metadata = file.metadata().map_err(io("stat"))?;
         let reservation = MemoryReservation::reserve(metadata.len());
         let bytes = match &reservation {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use object_store::aws::AmazonS3Builder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::{BackoffConfig, Certificate, ClientOptions, Error, ObjectStore, RetryConfig};
-use throng_model::Secret;
+use throng_model::{Secret, host_of, is_loopback_host};
 
 use crate::ObjectsError;
 
@@ -58,7 +58,7 @@ fn with_authorities(mut client: ClientOptions, path: &Path) -> object_store::Res
         store: "certificates",
         source: format!("{}: {source}", path.display()).into(),
     };
-    let pem = std::fs::read(path).map_err(|error| unusable(error.into()))?;
+    let pem = throng_fs::read(path).map_err(|error| unusable(error.into()))?;
     let certificates = Certificate::from_pem_bundle(&pem).map_err(|e| unusable(e.into()))?;
     if certificates.is_empty() {
         return Err(unusable("there is no certificate in it".into()));
@@ -67,6 +67,20 @@ fn with_authorities(mut client: ClientOptions, path: &Path) -> object_store::Res
         client = client.with_root_certificate(certificate);
     }
     Ok(client)
+}
+
+/// All hosts, as a list of those that are reached without a proxy.
+const EVERY_HOST: &str = "*,0.0.0.0/0,::/0";
+
+/// A server on this machine is not reached through the proxy of the environment (`HTTP_PROXY`), which would look for it
+/// on its own machine. The client has no setting for that: it ignores the environment if it has a proxy of its own, and
+/// this one is for no host.
+fn without_proxy_if_local(client: ClientOptions, endpoint: &str) -> ClientOptions {
+    if is_loopback_host(host_of(endpoint)) {
+        client.with_proxy_url(endpoint).with_proxy_excludes(EVERY_HOST)
+    } else {
+        client
+    }
 }
 
 /// The client of a bucket. Sends no request.
@@ -89,6 +103,11 @@ pub(crate) fn store_of(options: &BucketOptions) -> object_store::Result<Arc<dyn 
             let client = match ca_file {
                 Some(path) => with_authorities(client, path)?,
                 None => client,
+            };
+            // Credentials of the machine come from other servers.
+            let client = match endpoint {
+                Some(endpoint) if keys.is_some() => without_proxy_if_local(client, endpoint),
+                _ => client,
             };
             let mut builder = AmazonS3Builder::new()
                 .with_bucket_name(&options.bucket)
@@ -165,7 +184,22 @@ fn summary(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use object_store::ClientConfigKey;
+
     use super::*;
+
+    #[test]
+    fn servers_on_this_machine_need_no_proxy() {
+        for local in ["http://127.0.0.1:9000", "http://localhost:9000", "https://[::1]:9000/"] {
+            let client = without_proxy_if_local(ClientOptions::new(), local);
+            let excluded = client.get_config_value(&ClientConfigKey::ProxyExcludes);
+            assert_eq!(excluded.as_deref(), Some(EVERY_HOST), "{local}");
+            let own = client.get_config_value(&ClientConfigKey::ProxyUrl);
+            assert_eq!(own.as_deref(), Some(local), "the environment counts without one");
+        }
+        let client = without_proxy_if_local(ClientOptions::new(), "https://s3.example.com");
+        assert_eq!(client.get_config_value(&ClientConfigKey::ProxyUrl), None);
+    }
 
     #[test]
     fn the_error_of_a_store_is_summarized_in_one_line() {

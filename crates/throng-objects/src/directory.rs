@@ -49,7 +49,7 @@ fn version(bytes: &[u8]) -> String {
 
 /// Reads a small file; `None` if there is none.
 fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
+    match throng_fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(ObjectsError::io("read", path)(error)),
@@ -155,7 +155,7 @@ impl Objects for DirectoryObjects {
         let expected = expected.map(str::to_owned);
         self.blocking(move |this| {
             let lock = this.root.join(LOCK);
-            let file = File::options().write(true).create(true).truncate(false).open(&lock);
+            let file = throng_fs::open_lock(&lock);
             let file = file.map_err(ObjectsError::io("open", &lock))?;
             // Released when the file is closed.
             file.lock().map_err(ObjectsError::io("lock", &lock))?;

@@ -59,7 +59,7 @@ pub fn write(path: &Path, shards: &[ShardBits]) -> Result<u64, PartFileError> {
 pub fn read(path: &Path, expected: Option<u64>) -> Result<Vec<(u32, Vec<u8>)>, PartFileError> {
     let damaged =
         |problem: &str| PartFileError::Damaged { path: path.to_owned(), problem: problem.into() };
-    let all = std::fs::read(path).map_err(PartFileError::io("read", path))?;
+    let all = throng_fs::read(path).map_err(PartFileError::io("read", path))?;
     // Before any length is read: a damaged one would only be noticed where the rest does not fit.
     let body = verify_checksum(&all).map_err(|error| damaged(error.problem()))?;
     // A valid file can be that of another try, or of another part: its users would be members of a

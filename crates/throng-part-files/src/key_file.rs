@@ -201,7 +201,7 @@ impl KeyFile {
             problem: problem.into(),
         };
         let io = |e| PartFileError::io("read", path)(e);
-        let mut file = File::open(path).map_err(io)?;
+        let mut file = throng_fs::open(path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
         if length < (MAGIC.len() + FOOTER_BYTES) as u64 {
             return Err(damaged("it is too short"));

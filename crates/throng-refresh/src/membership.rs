@@ -74,7 +74,7 @@ impl Published {
     fn read_last(objects: &dyn Objects) -> Option<Self> {
         // A file that is missing or damaged counts as none: then the node waits for the object
         // storage.
-        let text = std::fs::read(last_served_file(objects)?).ok()?;
+        let text = throng_fs::read(&last_served_file(objects)?).ok()?;
         serde_json::from_slice(&text).ok()
     }
 

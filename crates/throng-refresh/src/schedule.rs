@@ -16,50 +16,78 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{MAX_WALL_INTERVAL, RefreshContext, declared, history, model_of, source_changes};
 
-/// The longest time between two polls, on the node's clock; a change of the spec ends it.
+/// The longest time between two polls, on the node's clock. A change of the spec or of an audience ends it.
 const SCHEDULE_POLL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// When each audience was read first by this process. The schedule of one that never had a refresh
 /// counts from then.
 type FirstSeen = HashMap<AudienceName, Timestamp>;
 
+/// The last poll.
+#[derive(Debug, Clone, Copy)]
+struct LastPoll {
+    at: Timestamp,
+    /// The next firing of a schedule.
+    next: Option<Timestamp>,
+    /// An audience has changed since.
+    has_changes: bool,
+}
+
+impl LastPoll {
+    /// Whether there may be something to do by now. Reading thousands of audiences every two seconds would keep an idle
+    /// node busy. A poll that is in the future is from before the clock stepped back.
+    fn is_outdated(&self, now: Timestamp) -> bool {
+        self.has_changes
+            || self.next.is_some_and(|next| next <= now)
+            || now < self.at
+            || now >= self.at.plus(SCHEDULE_POLL_INTERVAL)
+    }
+}
+
 /// Queues what is due, or whose source has changed, while this process is the leader, until
-/// `shutdown`. `changes`: what has changed in the node; a change that `is_new_spec` starts a poll at
-/// once.
-pub async fn run_schedules<C: Clone + Send>(
+/// `shutdown`. `changes`: what has changed in the node. Of its `kinds` the first is another spec, which
+/// starts a poll at once, and the second an audience, which starts one within two seconds.
+pub async fn run_schedules<C: Clone + PartialEq + Send>(
     ctx: Arc<RefreshContext>,
     changes: Receiver<C>,
-    is_new_spec: fn(&C) -> bool,
+    kinds: [C; 2],
     shutdown: CancellationToken,
 ) {
     // Beside each other: listing a large source takes long, and no schedule may wait for it.
     tokio::join!(
-        poll_until(&ctx, changes, is_new_spec, &shutdown),
+        poll_until(&ctx, changes, &kinds, &shutdown),
         source_changes::run(&ctx, &shutdown)
     );
 }
 
-async fn poll_until<C: Clone + Send>(
+async fn poll_until<C: Clone + PartialEq + Send>(
     ctx: &RefreshContext,
     mut changes: Receiver<C>,
-    is_new_spec: fn(&C) -> bool,
+    kinds: &[C; 2],
     shutdown: &CancellationToken,
 ) {
     let mut first_seen = FirstSeen::default();
+    let mut last = None::<LastPoll>;
     loop {
+        let now = ctx.clock.now();
         // Before each poll, as the leadership ends with the connection. Two leaders at a time do no
         // harm: the ledger records each firing once, and has one open refresh of an audience.
         let polled = match ctx.ledger.acquire_leadership().await {
-            Ok(true) => poll_schedules(ctx, &mut first_seen).await.map(Some),
+            Ok(true) => match last.filter(|last| !last.is_outdated(now)) {
+                Some(last) => Ok(Some(last)),
+                None => poll_schedules(ctx, &mut first_seen)
+                    .await
+                    .map(|next| Some(LastPoll { at: now, next, has_changes: false })),
+            },
             Ok(false) => Ok(None),
             Err(error) => Err(error),
         };
-        let next = match polled {
-            Ok(Some(next)) => next,
+        last = match polled {
+            Ok(Some(polled)) => Some(polled),
             // Another process is the leader, and may die at any time. What this process has stored
             // may be old by then: the leader has fired schedules meanwhile.
             Ok(None) => {
-                first_seen = FirstSeen::default();
+                (first_seen, last) = (FirstSeen::default(), None);
                 tokio::select! {
                     () = shutdown.cancelled() => return,
                     () = tokio::time::sleep(MAX_WALL_INTERVAL) => {}
@@ -74,25 +102,36 @@ async fn poll_until<C: Clone + Send>(
                 None
             }
         };
+        let next = last.and_then(|last| last.next);
         let until = next.map_or(SCHEDULE_POLL_INTERVAL, |at| {
             at.since(ctx.clock.now()).min(SCHEDULE_POLL_INTERVAL)
         });
         let pause = ctx.poll_delay(until).min(MAX_WALL_INTERVAL);
+        let mut has_changes = false;
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
-            () = spec_changed(&mut changes, is_new_spec) => {}
+            () = spec_changed(&mut changes, kinds, &mut has_changes) => {}
         }
+        last = last.map(|last| LastPoll { has_changes, ..last });
     }
 }
 
-async fn spec_changed<C: Clone + Send>(changes: &mut Receiver<C>, is_new_spec: fn(&C) -> bool) {
+/// Waits for another spec. `has_changes` is set then, and when an audience has changed before.
+async fn spec_changed<C: Clone + PartialEq + Send>(
+    changes: &mut Receiver<C>,
+    [spec, audience]: &[C; 2],
+    has_changes: &mut bool,
+) {
     loop {
         match changes.recv().await {
-            Ok(change) if is_new_spec(&change) => return,
-            Ok(_) => {}
+            Ok(change) if change == *audience => *has_changes = true,
+            Ok(change) if change != *spec => {}
             // A new spec may be among what was missed: a poll too many is cheap.
-            Err(RecvError::Lagged(_)) => return,
+            Ok(_) | Err(RecvError::Lagged(_)) => {
+                *has_changes = true;
+                return;
+            }
             // Never ready: returning would start polls without a pause. The timer still does.
             Err(RecvError::Closed) => return std::future::pending().await,
         }
@@ -269,6 +308,42 @@ mod tests {
 
     fn row(state: RefreshState) -> AudienceRow {
         audience_row(state, None)
+    }
+
+    #[test]
+    fn audiences_are_read_again_when_one_has_changed_or_something_is_due() {
+        let at = |seconds: u64| Timestamp(0).plus(Duration::from_secs(seconds));
+        let last = LastPoll { at: at(100), next: None, has_changes: false };
+        assert!(!last.is_outdated(at(100)) && !last.is_outdated(at(129)));
+        assert!(last.is_outdated(at(130)) && last.is_outdated(at(99)));
+        let fires = LastPoll { next: Some(at(110)), ..last };
+        assert!(!fires.is_outdated(at(109)) && fires.is_outdated(at(110)));
+        assert!(LastPoll { has_changes: true, ..last }.is_outdated(at(100)));
+    }
+
+    #[tokio::test]
+    async fn a_new_spec_ends_the_wait_and_a_changed_audience_is_remembered() {
+        const SPEC: char = 's';
+        const AUDIENCE: char = 'a';
+        const OTHER: char = 'o';
+        let (sender, mut changes) = tokio::sync::broadcast::channel(8);
+        for (sent, ends, expected) in [
+            (vec![OTHER], false, false),
+            (vec![OTHER, AUDIENCE], false, true),
+            (vec![AUDIENCE, OTHER, SPEC], true, true),
+            (vec![SPEC], true, true),
+        ] {
+            for change in sent {
+                sender.send(change).unwrap();
+            }
+            let mut has_changes = false;
+            let ended = tokio::select! {
+                biased;
+                () = spec_changed(&mut changes, &[SPEC, AUDIENCE], &mut has_changes) => true,
+                () = std::future::ready(()) => false,
+            };
+            assert_eq!((ended, has_changes), (ends, expected));
+        }
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl Cache {
     /// What was served last; `None` if nothing was, or if the file is damaged: then everything is compared with the
     /// node first. Blocks.
     pub(crate) fn last(&self) -> Option<PublishedMembership> {
-        serde_json::from_slice(&fs::read(self.path(LAST_FILE)).ok()?).ok()
+        serde_json::from_slice(&throng_fs::read(&self.path(LAST_FILE)).ok()?).ok()
     }
 
     /// Remembers what is served, for the next start. Blocks.
@@ -158,7 +158,7 @@ impl Cache {
     /// # Errors
     /// [`SyncError::Cache`].
     pub fn gate_id(&self) -> Result<String, SyncError> {
-        let read = fs::read_to_string(self.path(GATE_ID_FILE)).unwrap_or_default();
+        let read = throng_fs::read_to_string(&self.path(GATE_ID_FILE)).unwrap_or_default();
         let read = read.trim();
         let is_id = read.strip_prefix("gate-").is_some_and(|digits| {
             digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit())

@@ -41,7 +41,7 @@ impl SourceCopies {
     pub fn begin_use(&self) -> Result<CacheUse, CopyError> {
         create(&self.folder)?;
         let path = self.folder.join(LOCK);
-        let opened = File::options().write(true).create(true).truncate(false).open(&path);
+        let opened = throng_fs::open_lock(&path);
         let file = opened.map_err(CopyError::io("open", &path))?;
         file.lock_shared().map_err(CopyError::io("lock", &path))?;
         Ok(CacheUse { _file: file })

@@ -87,7 +87,7 @@ impl Index {
     /// Reads the file; `None` if there is none: nothing was ever copied. A damaged file is an empty index: everything
     /// is downloaded again.
     pub(crate) fn read(path: &Path) -> Result<Option<Self>, CopyError> {
-        let file = match File::open(path) {
+        let file = match throng_fs::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(CopyError::io("read", path)(error)),

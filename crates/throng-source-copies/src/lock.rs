@@ -25,7 +25,7 @@ impl Updating {
         path: &Path,
         in_process: OwnedMutexGuard<()>,
     ) -> Result<Self, CopyError> {
-        let opened = File::options().write(true).create(true).truncate(false).open(path);
+        let opened = throng_fs::open_lock(path);
         let file = opened.map_err(CopyError::io("open", path))?;
         loop {
             match file.try_lock() {

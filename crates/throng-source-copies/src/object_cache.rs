@@ -155,7 +155,7 @@ impl ObjectCache {
         create(&objects)?;
         create(&staging)?;
         let path = folder.join("lock");
-        let opened = File::options().write(true).create(true).truncate(false).open(&path);
+        let opened = throng_fs::open_lock(&path);
         let lock = opened.map_err(CopyError::io("open", &path))?;
         lock.try_lock().map_err(|error| {
             let error = match error {

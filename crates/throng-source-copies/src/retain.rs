@@ -52,7 +52,7 @@ impl SourceCopies {
 
 /// A lock file, locked; `None` if somebody else has locked it, or its folder does not exist.
 pub(crate) fn lock_file(path: &Path) -> Option<File> {
-    let file = File::options().write(true).create(true).truncate(false).open(path).ok()?;
+    let file = throng_fs::open_lock(path).ok()?;
     file.try_lock().is_ok().then_some(file)
 }
 

@@ -97,13 +97,16 @@ fn too_large(file: &Path) -> Problem {
 /// A problem for every file that cannot be read, and for a spec that is too large.
 pub fn read_files(path: &Path) -> Result<SpecFiles, Vec<Problem>> {
     let paths = paths_of(path).map_err(|problem| vec![problem])?;
+    // A file that is named itself may be a pipe, such as `<(sops -d spec.yaml)`. In a folder one could be forgotten, and
+    // to open it would wait for ever.
+    let is_folder = path.is_dir();
     let absolute = std::path::absolute(paths.first().map_or(path, PathBuf::as_path));
     let absolute = absolute.unwrap_or_else(|_| path.to_owned());
     let base = absolute.parent().unwrap_or(Path::new("/")).to_owned();
     let mut left = MAX_SPEC_BYTES;
     let (mut files, mut problems) = (Vec::new(), Vec::new());
     for path in paths {
-        match read(&path, left) {
+        match read(&path, left, is_folder) {
             Ok(text) => {
                 left -= text.len();
                 files.push(SpecFile { path, text });
@@ -114,13 +117,14 @@ pub fn read_files(path: &Path) -> Result<SpecFiles, Vec<Problem>> {
     if problems.is_empty() { Ok(SpecFiles { base, files }) } else { Err(problems) }
 }
 
-fn read(path: &Path, left: usize) -> Result<String, Problem> {
+fn read(path: &Path, left: usize, is_regular: bool) -> Result<String, Problem> {
     let unreadable = |error: std::io::Error| {
         let help = "a spec is a text file in UTF-8 that this user may read";
         of_file(path, format!("cannot read the file: {error}"), help)
     };
     let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let opened = if is_regular { throng_fs::open(path) } else { std::fs::File::open(path) };
+    let file = opened.map_err(unreadable)?;
     file.take(left as u64 + 1).read_to_string(&mut text).map_err(unreadable)?;
     if text.len() > left { Err(too_large(path)) } else { Ok(text) }
 }
@@ -148,4 +152,21 @@ fn paths_of(path: &Path) -> Result<Vec<PathBuf>, Problem> {
     }
     files.sort();
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_named_pipe_in_the_folder_of_a_spec_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("audiences.yaml");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let problems = read_files(dir.path()).unwrap_err();
+        assert_eq!(problems.len(), 1);
+        let (file, message) = (&problems[0].file, &problems[0].message);
+        assert_eq!(file, &pipe);
+        assert!(message.ends_with("it is a named pipe, not a regular file"), "{message}");
+    }
 }

@@ -77,7 +77,13 @@ impl SqliteBackend {
     /// ledger.
     pub async fn open(path: &Path, migrations: &'static [Migration]) -> Result<Self> {
         integrity::make_writable_as_ledger(path);
-        let bytes = std::fs::metadata(path).map_or(0, |facts| facts.len());
+        // Without opening it: closing would release the locks of other connections of this process.
+        let facts = std::fs::metadata(path).ok();
+        if facts.as_ref().is_some_and(|facts| !facts.is_file()) {
+            let why = "it is not a regular file".to_owned();
+            return Err(LedgerError::Damaged { path: path.to_owned(), why });
+        }
+        let bytes = facts.map_or(0, |facts| facts.len());
         let file = path.to_owned();
         let compared = bytes > 0 && blocking(move || integrity::verify(&file)).await?;
         let structure_unchecked = !compared && bytes > integrity::MAX_CHECKED_AT_OPEN_BYTES;

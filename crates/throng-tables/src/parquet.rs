@@ -1,7 +1,5 @@
 //! Reading the schema of Parquet files from their footers.
 
-use std::fs::File;
-
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::datasource::file_format::parquet::Int96Coercer;
 use datafusion::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
@@ -16,7 +14,7 @@ pub(super) fn infer_schema(file: &DataFile) -> Result<FileSchema, FileFault> {
         return Err(FileFault::new(path, None, "it is empty: its writer did not finish")
             .with_help("remove the file, or write it again"));
     }
-    let opened = File::open(path).map_err(|error| FileFault::io(path, &error))?;
+    let opened = throng_fs::open(path).map_err(|error| FileFault::io(path, &error))?;
     let damaged = |_| {
         git_lfs_pointer(path).unwrap_or_else(|| {
             FileFault::new(path, None, "it is not a complete Parquet file")

@@ -33,6 +33,9 @@ pub(crate) fn read(file: Option<&Path>, variable: &str) -> Result<Option<Secret>
     ensure!(text.len() as u64 <= MAX_BYTES, "{} is longer than 64 KiB", path.display());
     let text = text.trim();
     ensure!(!text.is_empty(), "there is no token in {}", path.display());
+    // It could not be sent.
+    let is_one = !text.contains(char::is_whitespace);
+    ensure!(is_one, "{} has more than one word or line: put one token in it", path.display());
     Ok(Some(Secret::new(text)))
 }
 
@@ -46,6 +49,9 @@ mod tests {
         let path = dir.path().join("token");
         std::fs::write(&path, "  abc\n").unwrap();
         assert_eq!(read(Some(&path), "THRONG_NO_SUCH").unwrap().unwrap().expose(), "abc");
+        std::fs::write(&path, "abc\ndef\n").unwrap();
+        let refused = read(Some(&path), "THRONG_NO_SUCH").unwrap_err().to_string();
+        assert!(refused.ends_with("put one token in it"), "{refused}");
         std::fs::write(&path, " \n").unwrap();
         assert!(read(Some(&path), "THRONG_NO_SUCH").is_err());
         assert!(read(Some(&dir.path().join("none")), "THRONG_NO_SUCH").is_err());

@@ -11,6 +11,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 const LAYERS: &[&[&str]] = &[
     &["throng-model"],
     &[
+        "throng-fs",
         "throng-telemetry",
         "throng-schema",
         "throng-spec-schema",

@@ -31,7 +31,7 @@ fn error(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Acc
 
 /// Reads a file, and makes it readable by its owner only; `None` if it does not exist or is empty.
 fn read(path: &Path) -> Result<Option<String>, AccessError> {
-    match fs::read_to_string(path) {
+    match throng_fs::read_to_string(path) {
         Ok(text) => {
             fs::set_permissions(path, Permissions::from_mode(0o600))
                 .map_err(error("set the mode of", path))?;
@@ -166,7 +166,7 @@ impl Access {
 /// [`AccessError`] if it cannot be read.
 pub fn admin_token(dir: &Path) -> Result<Option<Secret>, AccessError> {
     let path = dir.join(ADMIN_TOKEN_FILE);
-    match fs::read_to_string(&path) {
+    match throng_fs::read_to_string(&path) {
         Ok(text) => Ok(Some(Secret::new(text.trim())).filter(|s| !s.expose().is_empty())),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         Err(e) => Err(error("read", &path)(e)),

@@ -24,8 +24,8 @@ use super::identifier_scan;
 use super::planned_run::{end_failure, no_rows_error, record_run, report_plan_failure};
 use super::results::is_due;
 use super::snapshots::{MAX_RUNS, covers, snapshot};
-use super::user_counts::{self, UserCounts};
-use crate::{Delivered, DeliveredColumns, PlanFacts, RunRows, Scan, plan_run};
+use super::user_counts;
+use crate::{Delivered, DeliveredColumns, PlanFacts, RunRows, Scan, UserCounts, plan_run};
 
 /// A sync that needs a run.
 struct PlanRequest<'s> {
@@ -312,18 +312,17 @@ async fn difference_base(
         && runs.iter().any(|run| ended(run) && run.plan.is_none());
     let record = request.base.record.as_ref();
     let replaces = request.adopts.is_some() || record.is_some_and(|record| record.replace);
-    let mut planned = runs;
-    planned.retain(|run| ended(run) && run.plan.is_some());
+    runs.retain(|run| ended(run) && run.plan.is_some());
     // If the whole list is replaced, the delivered state is not needed for what is sent.
     let counts = replaces && request.adopts.is_none() && request.sync.mode != SyncMode::Add;
     let replaced = match record.filter(|_| counts) {
-        Some(record) => user_counts::open(ctx, record, keys, &planned).await,
+        Some(record) => user_counts::open(ctx, record, keys, &runs).await,
         None => None,
     };
     let record = record.filter(|_| !replaces);
-    planned.retain(|_| !replaces);
+    runs.retain(|_| !replaces);
     let delivered =
-        delivered_objects::delivered(ctx, record, &request.account, keys, &planned).await?;
+        delivered_objects::delivered(ctx, record, &request.account, keys, &runs).await?;
     let (delivered, columns) = delivered_objects::with_columns(delivered).await?;
     let is_known = !unknown && !replaces;
     Ok(DifferenceBase { delivered, is_known, columns, other, replaced })
@@ -380,8 +379,8 @@ async fn plan_sync(
         return Ok(record_up_to_date(ctx, request, identifiers, scan.tables()).await?);
     }
     ctx.objects.upload(&object).await?;
+    let of_diff = diff.users(platform.is_some());
     let from_version = platform.and_then(|p| p.delivered_version);
-    let of_diff = UserCounts { before: diff.users_before, removed: diff.users_removed };
     let users = match (is_known.then_some(of_diff).or(counted), from_version) {
         (None, Some(version)) => users_by_snapshots(ctx, request, version, other.as_ref()).await?,
         (counted, _) => counted,

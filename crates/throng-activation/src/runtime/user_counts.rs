@@ -10,16 +10,7 @@ use super::context::Activation;
 use super::delivered_objects::delivered;
 use super::errors::{DeliveredError, InputError};
 use super::snapshots::snapshot;
-use crate::{Delivered, DifferenceFacts, Scan, count_users};
-
-/// Users before and after a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct UserCounts {
-    /// Users on the platform before the run.
-    pub(super) before: u64,
-    /// Those of them who are not on it after the run.
-    pub(super) removed: u64,
-}
+use crate::{Delivered, DifferenceFacts, Scan, UserCounts, count_users};
 
 /// What was delivered for a sync whose list is replaced. `None` if no state is recorded, or if it cannot be opened: the
 /// run may be the one that was requested because of that.

@@ -46,6 +46,13 @@ pub(super) fn check(account: &MetaAccount) -> Result<Config, RegistryError> {
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(refuse("a Meta ad account is a number, with or without act_ before it"));
     }
+    // It could not be sent in a header, and every call would fail as if the connection were broken.
+    if !account.access_token.expose().bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(refuse(
+            "its access_token has a blank, a line break or another character that no token has: put the token alone \
+             where the spec refers to",
+        ));
+    }
     let base = account.base_url.as_deref().unwrap_or(GRAPH).trim_end_matches('/');
     if !base.starts_with("https://") && !base.starts_with("http://") {
         return Err(refuse("its base_url must begin with https:// (or http:// for a simulator)"));
@@ -97,6 +104,17 @@ mod tests {
             account("1", None, "25"),
         ] {
             assert!(check(&bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_no_header_can_have_is_refused_without_its_value() {
+        for token in ["s3cret\nother", "\u{feff}s3cret", "s3cret other"] {
+            let token = Secret::new(token);
+            let error = check(&MetaAccount { access_token: token, ..account("1", None, "v25.0") });
+            let message = error.unwrap_err().to_string();
+            assert!(message.contains("access_token has a blank"), "{message}");
+            assert!(!message.contains("s3cret"), "{message}");
         }
     }
 

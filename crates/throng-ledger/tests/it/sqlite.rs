@@ -65,6 +65,9 @@ async fn a_file_that_is_not_a_ledger_is_an_error_with_its_cause() {
     let error = SqliteLedger::open(&folder.file("text")).await.unwrap_err();
     assert!(matches!(error, LedgerError::Damaged { .. }), "{error:?}");
     assert!(error.to_string().contains("not a database"), "{error}");
+    std::fs::create_dir(folder.file("folder")).unwrap();
+    let error = SqliteLedger::open(&folder.file("folder")).await.unwrap_err();
+    assert!(error.to_string().contains("it is not a regular file"), "{error}");
     let nowhere = folder.0.path().join("no/such/ledger.db");
     let error = SqliteLedger::open(&nowhere).await.unwrap_err();
     assert!(matches!(error, LedgerError::Database { .. }), "{error:?}");

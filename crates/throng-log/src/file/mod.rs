@@ -160,7 +160,7 @@ impl FileLog {
     /// [`LogError::Io`], [`LogError::Damaged`].
     pub fn partitions_in(dir: &Path) -> Result<Option<u32>> {
         let path = dir.join("partitions");
-        match std::fs::read_to_string(&path) {
+        match throng_fs::read_to_string(&path) {
             Ok(text) => match text.trim().parse() {
                 Ok(count) if (1..=MAX_PARTITIONS).contains(&count) => Ok(Some(count)),
                 _ => Err(LogError::Damaged { path, position: 0, why: "it is not a number" }),
@@ -322,7 +322,7 @@ impl Drop for LogLock {
 fn lock(dir: &Path) -> Result<LogLock> {
     let path = dir.join("lock");
     // A lock of the operating system: it ends with the process, so that a crash leaves none behind.
-    let open = File::options().write(true).create(true).truncate(false).open(&path);
+    let open = throng_fs::open_lock(&path);
     let file = open.map_err(LogError::io("open", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(LogLock(file)),

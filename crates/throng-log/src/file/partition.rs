@@ -185,7 +185,7 @@ impl FilePartition {
         let headers: Vec<record::SegmentHeader> = segments
             .iter()
             .map(|segment| {
-                let file = File::open(&segment.path);
+                let file = throng_fs::open(&segment.path);
                 segment.header(&file.map_err(LogError::io("open", &segment.path))?, self.number)
             })
             .collect::<Result<_>>()?;
@@ -217,7 +217,7 @@ impl FilePartition {
         }
         if next.link == 0 || next.after_gap {
             // Written by an earlier version, or its end is not the base of the next one.
-            let file = File::open(&closed.path).map_err(LogError::io("open", &closed.path))?;
+            let file = throng_fs::open(&closed.path).map_err(LogError::io("open", &closed.path))?;
             closed.scan_closed(&file)?;
         }
         let follows =
@@ -246,7 +246,7 @@ impl FilePartition {
             if let Some(same) = known.last().filter(|known| known.base == last.base) {
                 *last = same.clone();
             }
-            let file = File::open(&last.path).map_err(LogError::io("open", &last.path))?;
+            let file = throng_fs::open(&last.path).map_err(LogError::io("open", &last.path))?;
             last.scan(&file)?;
         }
         self.view().segments = listed;

@@ -139,7 +139,7 @@ impl Segment {
 
     /// The time of its first record, if it has one.
     pub(super) fn first_time(&self) -> Result<Option<Timestamp>> {
-        let file = File::open(&self.path).map_err(LogError::io("open", &self.path))?;
+        let file = throng_fs::open(&self.path).map_err(LogError::io("open", &self.path))?;
         let mut header = [0; RECORD_HEADER];
         match file.read_exact_at(&mut header, SEGMENT_HEADER as u64) {
             Ok(()) => Ok(record::header(&header).map(|header| header.at)),
@@ -158,7 +158,7 @@ impl Segment {
     ) -> Result<Vec<(u64, u64)>> {
         // Opened for each read: with open handles, thousands of segments would exceed the limit of file
         // descriptors, and deleted segments would keep their disk space.
-        let file = File::open(&self.path).map_err(LogError::io("open", &self.path))?;
+        let file = throng_fs::open(&self.path).map_err(LogError::io("open", &self.path))?;
         let (mut offset, mut position) = self.indexed_before(from);
         let mut found = Vec::new();
         // Limited to the durable end: bytes after it may be a commit in progress.

@@ -10,8 +10,8 @@ use crate::{Change, NodeContext};
 /// Runs until `shutdown`.
 pub(crate) async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
     let changes = ctx.changes.subscribe();
-    let is_new_spec = |change: &Change| *change == Change::Spec;
+    let kinds = [Change::Spec, Change::Audiences];
     let refresh = Arc::clone(&ctx.refresh);
-    let refreshes = throng_refresh::run_schedules(refresh, changes, is_new_spec, shutdown.clone());
+    let refreshes = throng_refresh::run_schedules(refresh, changes, kinds, shutdown.clone());
     tokio::join!(refreshes, templates::run(ctx, shutdown));
 }

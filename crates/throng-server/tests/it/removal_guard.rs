@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use throng_model::Timestamp;
+use throng_sim::meta::{FaultKind, FaultRule, FaultScript};
 use throng_store::{AlertKind, NewAlert, RunState, SyncRun};
 
 use crate::activation::{Shop, approve, deny, recorded, refresh, request_run, settled};
@@ -38,6 +39,29 @@ async fn the_next_run_corrects_the_effects_of_a_failed_run() {
     let done = |r: &SyncRun| r.id == held.id && r.state == RunState::Completed;
     let run = settled(&node, "next", done).await;
     assert_eq!((run.adds, run.removes), (8, 10));
+    assert!(shop.holds(12..20));
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_could_not_create_its_audience_has_delivered_nobody() {
+    let shop = Shop::new().await;
+    shop.buyers(2..12);
+    let denied = FaultKind::Error { code: 294, subcode: None, status: 400, message: String::new() };
+    let rule = FaultRule::new(denied).on_call("create_audience").nth([1]);
+    shop.sim.set_faults(FaultScript::new(1, [rule])).unwrap();
+    let node = shop.node().await;
+    let failed = settled(&node, "failure", |r| r.state == RunState::Failed).await;
+    assert_eq!((failed.sent, failed.pending), (0, 10));
+    assert!(shop.sim.audiences().is_empty());
+    node.shutdown().await;
+
+    // All of its users leave the audience: none of them is on the platform, so nobody has to approve that.
+    shop.buyers(12..20);
+    let node = shop.node().await;
+    refresh(&Client::of(&node)).await;
+    let next = settled(&node, "next", |r| r.to_version == 2 && r.state != RunState::Active).await;
+    assert_eq!(next.state, RunState::Completed, "{:?}", next.reason);
     assert!(shop.holds(12..20));
     node.shutdown().await;
 }

@@ -65,7 +65,7 @@ pub(super) fn make_writable_as_ledger(ledger: &Path) {
 }
 
 fn checksum_of(ledger: &Path) -> io::Result<Checksum> {
-    let mut file = File::open(ledger)?;
+    let mut file = throng_fs::open(ledger)?;
     let (mut hash, mut bytes, mut chunk) = (Xxh3::new(), 0, vec![0; CHUNK_BYTES]);
     loop {
         let read = file.read(&mut chunk)?;
@@ -107,7 +107,7 @@ pub(super) fn verify(ledger: &Path) -> Result<bool> {
 /// shutdown removes: SQLite would apply it to the file although it belongs to another state.
 pub(super) fn compare(ledger: &Path) -> Result<bool> {
     let path = checksum_file(ledger);
-    let text = match fs::read(&path) {
+    let text = match throng_fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(io_failure(DOING)(error)),
