@@ -12,6 +12,7 @@ mod events;
 mod feed;
 mod guard;
 mod ingest;
+mod lists;
 mod lookups;
 mod node;
 mod peer;
@@ -19,6 +20,7 @@ mod quota;
 mod refreshes;
 mod shared;
 mod templates;
+mod uploads;
 
 use std::path::PathBuf;
 
@@ -60,6 +62,8 @@ enum Benchmark {
     Gates(shared::gates::Options),
     /// Hours of an ad account's quota on a fast clock: the share of it that is used
     Quota(quota::Options),
+    /// Syncs of many audiences of a template in real time, without a quota: rows a core-second
+    Uploads(uploads::Options),
     /// Syncs of thousands of audiences by one to eight workers
     Syncs(shared::syncs::Options),
 }
@@ -101,6 +105,7 @@ fn main() -> Result<()> {
         Benchmark::Aggregate(options) => shared::aggregate::run(&options),
         Benchmark::Gates(options) => shared::gates::run(&options),
         Benchmark::Quota(options) => quota::run(&options),
+        Benchmark::Uploads(options) => uploads::run(&options),
         Benchmark::Syncs(options) => shared::syncs::run(&options),
     }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use throng_api::{AudienceRefresh, AudienceRefreshProgress, AudienceRefreshState, AudienceSummary};
 
 /// `USER_HZ`, which is 100 on every Linux that Rust runs on.
@@ -73,7 +73,14 @@ impl Node {
 
     /// The peaks of the resident memory of the query workers that run now, added up, in KiB.
     pub(crate) fn workers_peak_kib(&self) -> Result<u64> {
-        let mut sum = 0;
+        let workers = self.workers()?.into_iter();
+        // It may have ended since.
+        Ok(workers.map(|worker| peak_kib(worker).unwrap_or(0)).sum())
+    }
+
+    /// The query workers that run now, which are the child processes of the node.
+    fn workers(&self) -> Result<Vec<u32>> {
+        let mut workers = Vec::new();
         for entry in std::fs::read_dir("/proc")? {
             let name = entry?.file_name();
             let Some(process) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
@@ -82,10 +89,10 @@ impl Node {
             // A process may end at any moment.
             let parent = status_number(process, "PPid:").ok();
             if parent == Some(u64::from(self.child.id())) {
-                sum += peak_kib(process).unwrap_or(0);
+                workers.push(process);
             }
         }
-        Ok(sum)
+        Ok(workers)
     }
 
     /// The current resources of the node.
@@ -103,15 +110,24 @@ impl Node {
 
     /// The CPU time of the node in seconds: user and system, of all threads.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // Fields 14 and 15 of proc_pid_stat(5). The second field, the name, may contain spaces and ends
-        // with the last `)`.
-        let rest = stat.rsplit_once(')').context("/proc/PID/stat has no name")?.1;
-        let ticks = |index: usize| -> Result<f64> {
-            let field = rest.split_whitespace().nth(index);
-            Ok(field.context("/proc/PID/stat has no CPU times")?.parse()?)
-        };
-        Ok((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
+        Ok(self.cpu()?.seconds())
+    }
+
+    /// The CPU time of the node, of all threads, without its query workers.
+    pub(crate) fn cpu(&self) -> Result<CpuTime> {
+        Ok(process_cpu(self.child.id())?.own)
+    }
+
+    /// The CPU time of all query workers: of those that run now, and of those that have ended.
+    pub(crate) fn workers_cpu(&self) -> Result<CpuTime> {
+        let mut sum = process_cpu(self.child.id())?.ended_children;
+        for worker in self.workers()? {
+            // It may have ended since.
+            if let Ok(cpu) = process_cpu(worker) {
+                sum = sum.plus(cpu.own).plus(cpu.ended_children);
+            }
+        }
+        Ok(sum)
     }
 }
 
@@ -142,6 +158,59 @@ pub(crate) struct Usage {
     pub(crate) handles: usize,
     /// Memory mappings.
     pub(crate) maps: usize,
+}
+
+/// The CPU time of a process in seconds, of all threads.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct CpuTime {
+    /// In the programs.
+    user: f64,
+    /// In the system: files, network, memory.
+    system: f64,
+}
+
+impl CpuTime {
+    /// Both parts.
+    pub(crate) fn seconds(self) -> f64 {
+        self.user + self.system
+    }
+
+    /// Both times together.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self { user: self.user + other.user, system: self.system + other.system }
+    }
+
+    /// What was used after an earlier moment.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self { user: self.user - earlier.user, system: self.system - earlier.system }
+    }
+}
+
+/// The CPU times of a process.
+struct ProcessCpu {
+    own: CpuTime,
+    /// Of its child processes that have ended, with those of theirs.
+    ended_children: CpuTime,
+}
+
+/// The CPU time of this process.
+pub(crate) fn own_cpu() -> Result<CpuTime> {
+    Ok(process_cpu(std::process::id())?.own)
+}
+
+fn process_cpu(process: u32) -> Result<ProcessCpu> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // Fields 14 to 17 of proc_pid_stat(5). The second field, the name, may contain spaces and ends with the last `)`.
+    let rest = stat.rsplit_once(')').context("/proc/PID/stat has no name")?.1;
+    let seconds = |index: usize| -> Result<f64> {
+        let field = rest.split_whitespace().nth(index);
+        let ticks: f64 = field.context("/proc/PID/stat has no CPU times")?.parse()?;
+        Ok(ticks / TICKS_PER_SECOND)
+    };
+    Ok(ProcessCpu {
+        own: CpuTime { user: seconds(11)?, system: seconds(12)? },
+        ended_children: CpuTime { user: seconds(13)?, system: seconds(14)? },
+    })
 }
 
 /// The peak of the resident memory of a process, in KiB: `VmHWM`.

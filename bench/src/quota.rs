@@ -7,18 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::json;
-use throng_api::SyncList;
-use throng_model::{Clock, HashedIdentifier, Timestamp};
+use throng_model::{Clock, Timestamp};
 use throng_sim::clock_file::SimulatedClock;
-use throng_sim::meta::{MetaSim, MetaSimConfig, Tier, digest_of};
+use throng_sim::meta::{MetaSim, MetaSimConfig, Tier};
 
 use crate::Programs;
-use crate::node::{Node, get};
+use crate::lists::{self, TOKEN, delivered, email};
+use crate::node::Node;
 
-/// The environment variable of the access token, and the token.
-const TOKEN: (&str, &str) = ("THRONG_META_TOKEN", "bench");
 /// The simulated time at the start: 6:00 on a day without a change of the UTC offset.
 const START: Timestamp = Timestamp(1_795_586_400_000_000);
 const HOUR_MICROS: i64 = 3_600_000_000;
@@ -103,7 +101,9 @@ async fn measure(options: &Options) -> Result<()> {
         "full_hours": hours.shares.len(), "virtual_seconds": hours.seconds, "seconds": seconds,
     });
     println!("{line}");
-    compare_lists(options, &sim)?;
+    let expected: Vec<_> =
+        (0..options.audiences).map(|n| (format!("list {n}"), users(options, n))).collect();
+    lists::compare(&sim, &expected)?;
     ensure!(throttled == 0, "{throttled} calls were throttled");
     ensure!(!hours.shares.is_empty(), "the quota of an hour was enough: raise --records");
     let lowest = hours.shares.iter().copied().fold(f64::INFINITY, f64::min);
@@ -121,10 +121,6 @@ fn start_node(options: &Options, spec: &Path, clock: &Path) -> Result<Node> {
 /// The users of an audience: from, and to.
 fn users(options: &Options, audience: u64) -> std::ops::Range<u64> {
     audience * SHIFT..audience * SHIFT + options.records
-}
-
-fn email(user: u64) -> String {
-    format!("person-{user}@example.com")
 }
 
 fn write_spec(options: &Options, sim: &MetaSim) -> Result<PathBuf> {
@@ -207,27 +203,4 @@ async fn count_hours(
         sample += 1;
         tokio::time::sleep(SAMPLE_INTERVAL).await;
     }
-}
-
-/// Syncs that have delivered their audience.
-async fn delivered(http: &reqwest::Client, node: &Node) -> Result<u64> {
-    let SyncList { syncs, .. } = get(http, &format!("{}/v1/syncs", node.url)).await?;
-    Ok(syncs.iter().filter(|sync| sync.delivered_version.is_some()).count() as u64)
-}
-
-/// Compares each list on the platform with its audience.
-fn compare_lists(options: &Options, sim: &MetaSim) -> Result<()> {
-    let lists = sim.audiences();
-    ensure!(lists.len() as u64 == options.audiences, "{} lists", lists.len());
-    for audience in 0..options.audiences {
-        let name = format!("list {audience}");
-        let list = lists.iter().find(|list| list.name == name).context("a list is missing")?;
-        let mut expected: Vec<String> = users(options, audience)
-            .map(|user| HashedIdentifier::of_normalised(&email(user)).to_hex())
-            .collect();
-        expected.sort_unstable();
-        let is_equal = sim.digest(&list.id) == Some(digest_of(&expected));
-        ensure!(is_equal, "{name} has {} members that are not those of a-{audience}", list.members);
-    }
-    Ok(())
 }

@@ -223,7 +223,7 @@ async fn wait_for_builds(node: &Node, count: u64) -> Result<Refreshed> {
 }
 
 /// Whether an audience has neither a version nor a builder.
-fn is_waiting(audience: &AudienceSummary) -> bool {
+pub(crate) fn is_waiting(audience: &AudienceSummary) -> bool {
     let state = audience.refresh.as_ref().map(|newest| newest.refresh.state);
     matches!(state, None | Some(AudienceRefreshState::Scheduled | AudienceRefreshState::Halted))
 }
