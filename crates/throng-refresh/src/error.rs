@@ -1,6 +1,6 @@
 //! Why a refresh failed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use throng_lake::{FileError, LakeError};
 use throng_membership::MembershipError;
@@ -105,13 +105,6 @@ impl RefreshError {
     /// Whether the warehouse is not available, which says nothing about the SQL.
     pub(super) fn is_outage(&self) -> bool {
         matches!(self, Self::Warehouse(WarehouseError::Unavailable { .. }))
-    }
-
-    pub(super) fn io<'a>(
-        doing: &'static str,
-        path: &'a Path,
-    ) -> impl FnOnce(std::io::Error) -> Self + use<'a> {
-        move |source| Self::Io { doing, path: path.to_owned(), source }
     }
 
     /// Whether another builder holds the refresh now, or it has ended.
