@@ -149,6 +149,7 @@ impl RemovedIdentifiers {
 
 struct Shard {
     state: ShardState,
+    /// Of the members to deliver.
     rows: BTreeMap<u32, Vec<RowWithNotes>>,
     /// Users with rows that are left out, because another one has the same `EXTERN_ID`.
     reduced: BTreeSet<u32>,
@@ -177,7 +178,7 @@ fn one_row_per_extern_id(
 
 impl DifferenceFacts<'_> {
     fn shard(&self, shard: u8) -> Result<Shard, SealedError> {
-        let mut rows = self.scan.shard(shard)?;
+        let mut rows = self.scan.shard(shard, self.target.shard(shard))?;
         let extern_id = self.extern_id();
         let reduced = extern_id.map(|at| one_row_per_extern_id(&mut rows, at)).unwrap_or_default();
         Ok(Shard { state: self.delivered.shard(shard)?, rows, reduced })

@@ -37,14 +37,12 @@ impl SharedExternIds {
         let mut digests = Vec::new();
         for shard in 0..SHARD_COUNT {
             let shard = shard as u8;
-            for (ordinal, rows) in scan.shard(shard)? {
-                if target.contains(shard, ordinal) {
-                    let rows = rows.iter().filter_map(|(row, _)| row.as_ref().ok());
-                    // Further rows of one user with the same one are left out, and counted as such.
-                    let of_user: BTreeSet<u64> =
-                        rows.filter_map(|row| found.sampled(row.get(at)?)).collect();
-                    digests.extend(of_user);
-                }
+            for rows in scan.shard(shard, target.shard(shard))?.into_values() {
+                let rows = rows.iter().filter_map(|(row, _)| row.as_ref().ok());
+                // Further rows of one user with the same one are left out, and counted as such.
+                let of_user: BTreeSet<u64> =
+                    rows.filter_map(|row| found.sampled(row.get(at)?)).collect();
+                digests.extend(of_user);
             }
         }
         digests.sort_unstable();

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use roaring::RoaringBitmap;
 use throng_membership::MemberSet;
 use throng_model::SHARD_COUNT;
 
@@ -209,27 +210,32 @@ impl Scan {
     pub fn has_usable_row(&self, users: &MemberSet) -> Result<bool, SealedError> {
         for shard in 0..SHARD_COUNT {
             let shard = shard as u8;
-            let is_usable = |(ordinal, rows): (&u32, &Vec<RowWithNotes>)| {
-                users.contains(shard, *ordinal) && rows.iter().all(|(row, _)| row.is_ok())
-            };
-            if self.shard(shard)?.iter().any(is_usable) {
+            let is_usable = |rows: &Vec<RowWithNotes>| rows.iter().all(|(row, _)| row.is_ok());
+            if self.shard(shard, users.shard(shard))?.values().any(is_usable) {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// The rows of each user of a shard: all usable ones in ascending order, or else one with the reason why there is
-    /// none.
-    pub(crate) fn shard(&self, shard: u8) -> Result<BTreeMap<u32, Vec<RowWithNotes>>, SealedError> {
+    /// The rows of some users of a shard: all usable ones in ascending order, or else one with the reason why there is
+    /// none. Those of others are passed over: the scan is of all syncs of an account, which have other users.
+    pub(crate) fn shard(
+        &self,
+        shard: u8,
+        users: &RoaringBitmap,
+    ) -> Result<BTreeMap<u32, Vec<RowWithNotes>>, SealedError> {
         let mut rows = BTreeMap::new();
+        if users.is_empty() {
+            return Ok(BTreeMap::new());
+        }
         if let Some((spill, _)) = &self.spill {
             for at in (0..spill.sections.len()).filter(|at| spill.sections[*at].shard == shard) {
-                self.read_rows(&spill.read(at)?, &mut rows)?;
+                self.read_rows(&spill.read(at)?, users, &mut rows)?;
             }
         }
         if let Some(buffer) = self.buffers.get(usize::from(shard)) {
-            self.read_rows(buffer, &mut rows)?;
+            self.read_rows(buffer, users, &mut rows)?;
         }
         let reduced = rows.into_iter().map(|(ordinal, mut of_user)| {
             of_user.reduce();
@@ -241,6 +247,7 @@ impl Scan {
     fn read_rows(
         &self,
         mut bytes: &[u8],
+        users: &RoaringBitmap,
         rows: &mut BTreeMap<u32, RowsOfUser>,
     ) -> Result<(), SealedError> {
         let damaged =
@@ -250,10 +257,13 @@ impl Scan {
             let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
             let length = u32::from_le_bytes(*length) as usize;
             let (row, rest) = rest.split_at_checked(length).ok_or_else(damaged)?;
-            let row = decode_with_notes(row, self.cells, self.reasons)
-                .map_err(|InvalidPreparedRow| damaged())?;
-            rows.entry(u32::from_le_bytes(*ordinal)).or_default().push(row);
             bytes = rest;
+            let ordinal = u32::from_le_bytes(*ordinal);
+            if users.contains(ordinal) {
+                let row = decode_with_notes(row, self.cells, self.reasons)
+                    .map_err(|InvalidPreparedRow| damaged())?;
+                rows.entry(ordinal).or_default().push(row);
+            }
         }
         Ok(())
     }
@@ -341,7 +351,7 @@ mod tests {
         }
         let scan = writer.finish().unwrap();
         let users = |ordinals: &[u32]| {
-            let mut shards = vec![roaring::RoaringBitmap::new(); SHARD_COUNT];
+            let mut shards = vec![RoaringBitmap::new(); SHARD_COUNT];
             shards[7].extend(ordinals.iter().copied());
             MemberSet::new(shards)
         };
@@ -374,7 +384,9 @@ mod tests {
         let scan = writer.finish().unwrap();
         remove_stale_scans(dir.path()).unwrap();
         assert_eq!(names(), ["another", "scan-1"], "while it is read");
-        assert!(scan.shard(7).unwrap()[&3] == [usable("a")]);
+        let rows = |users: &[u32]| scan.shard(7, &users.iter().copied().collect()).unwrap();
+        assert!(rows(&[2, 3])[&3] == [usable("a")]);
+        assert!(rows(&[2, 4]).is_empty() && rows(&[]).is_empty());
         drop(scan);
         assert_eq!(names(), ["another"]);
         remove_stale_scans(&dir.path().join("none")).unwrap();
