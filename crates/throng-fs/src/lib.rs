@@ -99,7 +99,7 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
             error.to_string()
         };
-        // Nobody writes to it: to open it would wait for ever.
+        // Nobody writes to it: to open it would wait forever.
         let (pipe, link) = (dir.path().join("pipe"), dir.path().join("link"));
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         symlink(&pipe, &link).unwrap();

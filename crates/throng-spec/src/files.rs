@@ -98,7 +98,7 @@ fn too_large(file: &Path) -> Problem {
 pub fn read_files(path: &Path) -> Result<SpecFiles, Vec<Problem>> {
     let paths = paths_of(path).map_err(|problem| vec![problem])?;
     // A file that is named itself may be a pipe, such as `<(sops -d spec.yaml)`. In a folder one could be forgotten, and
-    // to open it would wait for ever.
+    // to open it would wait forever.
     let is_folder = path.is_dir();
     let absolute = std::path::absolute(paths.first().map_or(path, PathBuf::as_path));
     let absolute = absolute.unwrap_or_else(|_| path.to_owned());

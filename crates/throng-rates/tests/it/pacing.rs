@@ -144,7 +144,7 @@ fn spend_follows_the_plan_on_a_day_with_two_peaks() {
 /// With a tenth of a percent of the budget at once an insertion too many is farther from the plan than a
 /// price, for as long as the next one is not due.
 #[test]
-fn a_small_budget_is_seldom_farther_than_a_price() {
+fn a_small_budget_is_rarely_farther_than_a_price() {
     let shape = two_peaks();
     for seed in 0..5 {
         let mut random = SplitMix64::new(seed);
