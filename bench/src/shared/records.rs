@@ -273,8 +273,9 @@ fn paid(values: &mut SplitMix64, price_nanos: i64) -> (i64, EventMoney) {
     (clearing, EventMoney::NONE.with_price_nanos(clearing))
 }
 
-/// The id of an event: 32 digits, which look random.
+/// The id of an event: 32 digits, which look random. An id of zeros alone would be rejected as a placeholder.
 fn id(number: u64) -> String {
+    let number = number + 1;
     format!("{:016x}{number:016x}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }
 
