@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use throng_model::{RefreshId, Retry, Timestamp, UserHash};
-use throng_refresh::{PageRequest, Session, WarehouseError, WarehouseJob, Warehouses as _};
+use throng_model::{Retry, UserHash};
+use throng_refresh::{PageRequest, Session, WarehouseError, Warehouses as _};
 use throng_sim_bigquery::{CallKind, FaultKind, FaultRule};
 use throng_spec::WarehouseSettings;
 use throng_store::{AlertKind, RefreshState};
 
-use crate::{SEED, SQL, Site, audience};
+use crate::{SEED, SQL, Site, audience, first_job};
 
 fn fault(on: CallKind, after: u64, times: u64, kind: FaultKind) -> FaultRule {
     FaultRule { on, after, times, kind }
@@ -113,13 +113,7 @@ async fn a_creation_that_cannot_have_reached_the_server_is_tried_again_later() {
     };
     // The simulator issues the access token; nothing listens here.
     settings.endpoint = Some("http://127.0.0.1:9".to_owned());
-    let job = WarehouseJob {
-        deployment: 1,
-        audience: audience(),
-        refresh: RefreshId(1),
-        scheduled_at: Timestamp(1),
-        attempt: 0,
-    };
+    let job = first_job();
     let request =
         PageRequest { sql: SQL, key: Some("user_id"), job: &job, cursor: None, seed: SEED };
     let mut keys = |_: &[UserHash], _: u64| Ok::<(), WarehouseError>(());

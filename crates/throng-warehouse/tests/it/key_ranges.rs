@@ -7,17 +7,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::Value;
-use throng_model::{RefreshId, Retry, Timestamp, UserHash};
+use throng_model::{Retry, UserHash};
 use throng_refresh::{
     KeySink, Page, PageRequest, QueryPlan, RefreshContext, RefreshOutcome, Session, Warehouse,
-    WarehouseError, WarehouseJob, Warehouses,
+    WarehouseError, Warehouses,
 };
 use throng_spec::WarehouseSource;
 use throng_store::{HistoryEvent, RefreshState, SubjectKind};
 use throng_warehouse::OpenWarehouses;
 
 use crate::postgres::{CLICKS, Shop, connect, run, spec};
-use crate::{SEED, TIMEOUT, audience, refresh, until};
+use crate::{SEED, TIMEOUT, audience, first_job, refresh, until};
 
 /// Rows of a range: the twelve rows of the table are three ranges, wherever the user with two rows is.
 const RANGE_ROWS: u32 = 4;
@@ -155,13 +155,7 @@ async fn read_page(
     session: &mut Session,
     read: &mut Vec<UserHash>,
 ) -> Result<Page, WarehouseError> {
-    let job = WarehouseJob {
-        deployment: 1,
-        audience: audience(),
-        refresh: RefreshId(1),
-        scheduled_at: Timestamp(1),
-        attempt: 0,
-    };
+    let job = first_job();
     let request = PageRequest { sql, key: None, job: &job, cursor, seed: SEED };
     let mut keys = |hashes: &[UserHash], _: u64| {
         read.extend_from_slice(hashes);

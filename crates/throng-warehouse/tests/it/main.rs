@@ -21,11 +21,13 @@ use parking_lot::Mutex;
 use throng_lake::{Lake, LakeLimits, WorkerCommand};
 use throng_ledger::SqliteLedger;
 use throng_membership::MembershipIndex;
-use throng_model::{AudienceName, Backoff, Clock, HashSeed, ManualClock, UserKey};
+use throng_model::{
+    AudienceName, Backoff, Clock, HashSeed, ManualClock, RefreshId, Timestamp, UserKey,
+};
 use throng_objects::{DirectoryObjects, Objects};
 use throng_refresh::{
-    Observer, RefreshContext, RefreshDeps, RefreshOutcome, Warehouses, load_membership, recover,
-    refresh_audiences,
+    Observer, RefreshContext, RefreshDeps, RefreshOutcome, WarehouseJob, Warehouses,
+    load_membership, recover, refresh_audiences,
 };
 use throng_sim_bigquery::{
     AcceptedAccount, BigQuerySim, BigQuerySimConfig, Column, Engine, SqlError, Table,
@@ -222,6 +224,17 @@ pub(crate) async fn refresh(ctx: &Arc<RefreshContext>) -> RefreshOutcome {
 
 pub(crate) fn audience() -> AudienceName {
     "clickers".parse().unwrap()
+}
+
+/// The first job of a refresh of this audience.
+pub(crate) fn first_job() -> WarehouseJob {
+    WarehouseJob {
+        deployment: 1,
+        audience: audience(),
+        refresh: RefreshId(1),
+        scheduled_at: Timestamp(1),
+        attempt: 0,
+    }
 }
 
 /// The spec of a site; `fields` are more fields of the source.

@@ -5,14 +5,12 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use throng_lake::KeyKind;
-use throng_model::{RefreshId, Retry, Timestamp, UserHash, UserKey};
-use throng_refresh::{
-    Page, PageRequest, QueryPlan, Session, WarehouseError, WarehouseJob, Warehouses,
-};
+use throng_model::{Retry, UserHash, UserKey};
+use throng_refresh::{Page, PageRequest, QueryPlan, Session, WarehouseError, Warehouses};
 use throng_spec::{PostgresSettings, Spec, WarehouseSettings};
 use throng_store::RefreshState;
 
-use crate::{SEED, Site, TIMEOUT, audience, refresh};
+use crate::{SEED, Site, TIMEOUT, first_job, refresh};
 
 pub(crate) const CLICKS: &str = "SELECT user_id FROM clicks";
 
@@ -81,13 +79,7 @@ impl Shop {
         sql: &str,
         mut after: impl FnMut() + Send,
     ) -> Result<(Vec<UserHash>, Page), WarehouseError> {
-        let job = WarehouseJob {
-            deployment: 1,
-            audience: audience(),
-            refresh: RefreshId(1),
-            scheduled_at: Timestamp(1),
-            attempt: 0,
-        };
+        let job = first_job();
         let request = PageRequest { sql, key: None, job: &job, cursor: None::<&Value>, seed: SEED };
         let mut read = Vec::new();
         let mut keys = |hashes: &[UserHash], _nulls: u64| {
